@@ -1,0 +1,72 @@
+//! Keyframes: the whole state of a session after one ledger record.
+//!
+//! They are advisory. Any older one, or none, gives the same result later; one that cannot be read is skipped.
+
+use pitwall_schemas::log::Keyframe;
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{LoadError, SavedGraph};
+use crate::hash::{Digest, RunningHash};
+use crate::sequencer::Sequencer;
+
+/// Version of the state codec written.
+pub const FORMAT: i32 = 1;
+
+/// States larger than this are not restored: far above any real session, far below harm.
+const STATE_BYTES_MAX: usize = 256 << 20;
+
+/// What a keyframe's bytes hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedSession {
+    pub(crate) sequencer: Sequencer,
+    pub(crate) graph: SavedGraph,
+    pub(crate) facts_hash: RunningHash,
+}
+
+/// Why a keyframe cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyframeError {
+    /// It was written by a later version.
+    #[error("keyframe format {0} is newer than {FORMAT}: use a newer pitwall")]
+    Format(i32),
+    /// It is of another graph.
+    #[error("the keyframe is of another graph")]
+    OtherGraph,
+    /// Its bytes are damaged.
+    #[error("the keyframe is damaged: {0}")]
+    Damaged(String),
+    /// Its state is of other operators.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// Packs a state: its hash and its compressed bytes.
+pub(crate) fn pack(saved: &SavedSession) -> (Digest, Vec<u8>) {
+    let state = postcard::to_stdvec(saved).expect("operator states hold only serialisable values");
+    let packed = zstd::bulk::compress(&state, 1).expect("compression into memory succeeds");
+    (Digest::of(&state), packed)
+}
+
+/// Unpacks a keyframe's state and checks it against its hash.
+pub(crate) fn unpack(keyframe: &Keyframe, graph_hash: Digest) -> Result<SavedSession, KeyframeError> {
+    if keyframe.format != FORMAT {
+        return Err(KeyframeError::Format(keyframe.format));
+    }
+    if keyframe.graph_hash != graph_hash.0 {
+        return Err(KeyframeError::OtherGraph);
+    }
+    let damaged = |error: String| KeyframeError::Damaged(error);
+    let state = zstd::bulk::decompress(&keyframe.bytes, state_length(&keyframe.bytes)?).map_err(|error| damaged(error.to_string()))?;
+    if Digest::of(&state).0 != keyframe.state_hash {
+        return Err(damaged("its state does not have the hash it names".to_owned()));
+    }
+    postcard::from_bytes(&state).map_err(|error| damaged(error.to_string()))
+}
+
+fn state_length(packed: &[u8]) -> Result<usize, KeyframeError> {
+    let length = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    length
+        .and_then(|length| usize::try_from(length).ok())
+        .filter(|&length| length <= STATE_BYTES_MAX)
+        .ok_or_else(|| KeyframeError::Damaged(format!("it does not say its length, or more than {STATE_BYTES_MAX} bytes")))
+}

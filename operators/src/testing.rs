@@ -1,0 +1,92 @@
+//! A bench for one operator's tests: samples in, facts out, through the real sequencer and graph.
+
+use pitwall_engine::Micros;
+use pitwall_engine::graph::GraphBuilder;
+use pitwall_engine::limits::Limits;
+use pitwall_engine::session::{Output, RawRecord, Session};
+use pitwall_schemas::codec::Fact;
+use pitwall_schemas::raw::{CarData, Location, Sample};
+use pitwall_schemas::shared::{FactHeader, KnownAtQuality};
+
+/// The session every fixture belongs to.
+pub(crate) const SESSION: i32 = 9920;
+
+/// `ms` after the fixtures' beginning, 2025-08-31T13:00:00Z.
+pub(crate) fn at_ms(ms: i64) -> Micros {
+    Micros(1_756_645_200_000_000 + ms * 1_000)
+}
+
+/// A graph under test with everything it said.
+pub(crate) struct Bench {
+    session: Session<Sample>,
+    output: Output,
+    ingest_seq: i64,
+}
+
+impl Bench {
+    /// A bench around the operators that `add` puts into the graph.
+    pub(crate) fn new(add: impl FnOnce(&mut GraphBuilder<Sample>)) -> Self {
+        let mut graph = GraphBuilder::default();
+        add(&mut graph);
+        let graph = graph.build(Limits::default()).unwrap().for_session(SESSION, 0, KnownAtQuality::Received);
+        Self { session: Session::new(SESSION, graph, Limits::default()), output: Output::default(), ingest_seq: 0 }
+    }
+
+    /// `sample` arrives `ms` after the beginning.
+    pub(crate) fn arrive(&mut self, ms: i64, sample: Sample) {
+        let raw = RawRecord {
+            stream: sample.collection() as u16,
+            partition: 0,
+            offset: self.ingest_seq,
+            ingest_seq: self.ingest_seq,
+            received_at: at_ms(ms),
+            payload: &[],
+            event: Ok(sample),
+        };
+        self.session.take(&raw, &mut self.output).unwrap();
+        self.ingest_seq += 1;
+    }
+
+    /// Time passes until `ms` after the beginning, so that due timers fire.
+    pub(crate) fn idle(&mut self, ms: i64) {
+        self.session.take_idle(at_ms(ms), &mut self.output).unwrap();
+    }
+
+    /// All facts of one kind so far.
+    pub(crate) fn facts<F: Fact>(&self) -> Vec<(FactHeader, F)> {
+        self.output
+            .facts
+            .iter()
+            .filter(|fact| fact.kind.name == F::KIND)
+            .map(|fact| {
+                let (header, mut body) = fact.header().unwrap();
+                (header, F::decode(&mut body).unwrap())
+            })
+            .collect()
+    }
+
+    /// Reasons of all input refused so far.
+    pub(crate) fn rejections(&self) -> Vec<String> {
+        self.output.dead_letters.iter().map(|letter| letter.reason.clone()).collect()
+    }
+}
+
+pub(crate) fn car_data(driver_number: i32, date: Micros, speed: i32) -> Sample {
+    Sample::CarData(CarData {
+        meeting_key: 1267,
+        session_key: SESSION,
+        driver_number,
+        date,
+        rpm: 11_000,
+        speed,
+        n_gear: 8,
+        throttle: 100,
+        brake: 0,
+        drs: Some(0),
+        id: None,
+    })
+}
+
+pub(crate) fn location(driver_number: i32, date: Micros, [x, y, z]: [i32; 3]) -> Sample {
+    Sample::Location(Location { meeting_key: 1267, session_key: SESSION, driver_number, date, x, y, z, id: None })
+}

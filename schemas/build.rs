@@ -1,0 +1,406 @@
+//! Generates the Rust types of every schema under `avsc/`.
+//!
+//! The `.avsc` files are the only place a record is declared: adding a fact or a field is an edit there, and its struct, its Avro
+//! codec, its JSON reading and its place in [`Sample`] or [`FactBody`] follow. `apache-avro` checks every schema and computes its
+//! fingerprint, so what is generated agrees with the authority or the build fails.
+//!
+//! Four directories, four kinds of record:
+//! * `shared/`: types that several records use, by their full name.
+//! * `raw/`: OpenF1's collections. The generated struct also reads OpenF1's JSON and checks its ranges.
+//! * `facts/`: derived facts. Their first field is the `pitwall.FactHeader`, which the engine writes, so the struct omits it.
+//! * `log/`: what the engine itself stores: ledger blocks, keyframes, dead letters, control.
+//!
+//! Properties of ours that Avro readers ignore: `collection`, `key` (fields that identify a document), `event_time` (field that says
+//! when it happened), and on a field `range` (inclusive), `openf1` (its JSON name), `default_json`, `scalar_or_array`.
+
+#![expect(clippy::disallowed_methods, reason = "cargo tells a build script through the environment where to write")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+use serde_json::Value;
+
+type Named = BTreeMap<String, Value>;
+
+fn main() {
+    println!("cargo::rerun-if-changed=avsc");
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
+    let shared_schemas = load("avsc/shared");
+    let named: Named = shared_schemas.iter().map(|(_, schema)| (full_name(schema), schema.clone())).collect();
+    let shared = generate_module(&shared_schemas, &Named::new(), false);
+    let log = generate_module(&load("avsc/log"), &named, false);
+
+    let raw = load("avsc/raw");
+    let mut raw_code = generate_module(&raw, &named, true);
+    raw_code.push_str(&generate_samples(&raw, &named));
+
+    let facts = load("avsc/facts");
+    let mut facts_code = generate_module(&facts, &named, false);
+    facts_code.push_str(&generate_facts(&facts));
+
+    for (file, code) in [("shared.rs", shared), ("log.rs", log), ("raw.rs", raw_code), ("facts.rs", facts_code)] {
+        fs::write(Path::new(&out).join(file), code).expect("OUT_DIR is writable");
+    }
+}
+
+/// The schemas of one directory as (file stem, schema), by name.
+fn load(directory: &str) -> Vec<(String, Value)> {
+    let mut paths: Vec<_> = fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{directory}: {error}"))
+        .map(|entry| entry.expect("a readable directory entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "avsc"))
+        .collect();
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| {
+            let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let schema = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a UTF-8 file name");
+            (stem.to_owned(), schema)
+        })
+        .collect()
+}
+
+fn text<'a>(value: &'a Value, property: &str) -> &'a str {
+    value[property].as_str().unwrap_or_else(|| panic!("`{property}` is missing in {value}"))
+}
+
+fn full_name(schema: &Value) -> String {
+    format!("{}.{}", text(schema, "namespace"), text(schema, "name"))
+}
+
+fn fields(record: &Value) -> Vec<&Value> {
+    record["fields"].as_array().expect("a record has fields").iter().filter(|field| text(field, "name") != "header").collect()
+}
+
+fn docs(code: &mut String, indent: &str, schema: &Value) {
+    for line in text(schema, "doc").lines() {
+        writeln!(code, "{indent}/// {line}").expect("writing to a String");
+    }
+}
+
+/// The schema standing alone: the first reference to each shared type is replaced by its definition, later ones stay names.
+fn self_contained(schema: &Value, shared: &Named, met: &mut BTreeSet<String>) -> Value {
+    match schema {
+        Value::String(name) => match shared.get(name) {
+            Some(definition) if met.insert(name.clone()) => self_contained(definition, shared, met),
+            _ => schema.clone(),
+        },
+        Value::Array(branches) => branches.iter().map(|branch| self_contained(branch, shared, met)).collect(),
+        Value::Object(properties) => properties
+            .iter()
+            .map(|(key, value)| {
+                // `type` is a type's name inside a definition ("record") and a type itself inside a field; names never collide.
+                let expands = matches!(key.as_str(), "type" | "items" | "fields");
+                (key.clone(), if expands { self_contained(value, shared, met) } else { value.clone() })
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other.clone(),
+    }
+}
+
+fn generate_module(schemas: &[(String, Value)], named: &Named, from_json: bool) -> String {
+    let mut code = String::new();
+    for (_, schema) in schemas {
+        let full = self_contained(schema, named, &mut BTreeSet::new());
+        let parsed = apache_avro::Schema::parse(&full).unwrap_or_else(|error| panic!("{}: {error}", full_name(schema)));
+        let digest = parsed.fingerprint::<apache_avro::rabin::Rabin>();
+        let fingerprint = u64::from_le_bytes(digest.bytes[..8].try_into().expect("a Rabin fingerprint has 8 bytes"));
+        generate_type(&mut code, schema, from_json);
+        if text(schema, "type") != "record" {
+            continue;
+        }
+        let name = text(schema, "name");
+        let full = serde_json::to_string(&full).expect("a JSON value prints");
+        writeln!(
+            code,
+            "impl crate::codec::Record for {name} {{\n    const NAME: &'static str = {:?};\n    const SCHEMA: &'static str = r####\"{full}\"####;\n    const FINGERPRINT: u64 = {fingerprint:#018x};\n}}\n",
+            full_name(schema)
+        )
+        .expect("writing to a String");
+    }
+    code
+}
+
+/// The Rust type of an Avro type; named types met on the way are generated too.
+fn rust_type(code: &mut String, schema: &Value, from_json: bool) -> String {
+    match schema {
+        Value::String(name) => match name.as_str() {
+            "int" => "i32".into(),
+            "long" => "i64".into(),
+            "double" => "f64".into(),
+            "boolean" => "bool".into(),
+            "string" => "String".into(),
+            "bytes" => "Vec<u8>".into(),
+            other => other.rsplit('.').next().expect("rsplit yields at least one part").into(),
+        },
+        Value::Array(branches) => match branches.as_slice() {
+            [null, item] if null == "null" => format!("Option<{}>", rust_type(code, item, from_json)),
+            [null, number, text] if null == "null" && number == "double" && text == "string" => "crate::codec::Reading".into(),
+            _ => panic!("the unions are [null, T] and [null, double, string], not {schema}"),
+        },
+        Value::Object(object) => match text(schema, "type") {
+            "array" => format!("Vec<{}>", rust_type(code, &object["items"], from_json)),
+            "long" if object.get("logicalType").is_some_and(|logical| logical == "timestamp-micros") => "crate::time::Micros".into(),
+            "fixed" => format!("[u8; {}]", object["size"]),
+            "record" | "enum" => {
+                generate_type(code, schema, from_json);
+                text(schema, "name").to_owned()
+            }
+            other => panic!("{other} is not supported: teach build.rs or use a supported type"),
+        },
+        other => panic!("not an Avro type: {other}"),
+    }
+}
+
+fn generate_type(code: &mut String, schema: &Value, from_json: bool) {
+    match text(schema, "type") {
+        "record" => generate_record(code, schema, from_json),
+        "enum" => generate_enum(code, schema),
+        other => panic!("a top-level schema is a record or an enum, not {other}"),
+    }
+}
+
+fn generate_enum(code: &mut String, schema: &Value) {
+    let name = text(schema, "name");
+    let symbols: Vec<&str> = schema["symbols"].as_array().expect("an enum has symbols").iter().filter_map(Value::as_str).collect();
+    let mut body = String::new();
+    docs(&mut body, "", schema);
+    let _ = writeln!(
+        body,
+        "#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]\npub enum {name} {{"
+    );
+    for symbol in &symbols {
+        let _ = writeln!(body, "    /// `{symbol}`\n    #[serde(rename = \"{symbol}\")]\n    {},", camel(symbol));
+    }
+    let _ = writeln!(body, "}}\nimpl crate::codec::Item for {name} {{}}\nimpl crate::codec::Avro for {name} {{");
+    let _ = writeln!(body, "    fn encode(&self, out: &mut Vec<u8>) {{\n        crate::codec::write_long(*self as i64, out);\n    }}");
+    let _ = writeln!(
+        body,
+        "    fn decode(reader: &mut crate::codec::Reader<'_>) -> Result<Self, crate::codec::DecodeError> {{\n        match reader.long()? {{"
+    );
+    for (index, symbol) in symbols.iter().enumerate() {
+        let _ = writeln!(body, "            {index} => Ok(Self::{}),", camel(symbol));
+    }
+    let _ = writeln!(
+        body,
+        "            other => Err(crate::codec::DecodeError::Symbol {{ name: \"{name}\", index: other }}),\n        }}\n    }}\n}}"
+    );
+    let _ = writeln!(
+        body,
+        "impl {name} {{\n    /// The symbol as it stands in the schema.\n    #[must_use]\n    pub const fn symbol(self) -> &'static str {{\n        match self {{"
+    );
+    for symbol in &symbols {
+        let _ = writeln!(body, "            Self::{} => \"{symbol}\",", camel(symbol));
+    }
+    let _ = writeln!(body, "        }}\n    }}\n}}\n");
+    code.push_str(&body);
+}
+
+fn generate_record(code: &mut String, schema: &Value, from_json: bool) {
+    let name = text(schema, "name");
+    let typed: Vec<(&Value, String)> =
+        fields(schema).into_iter().map(|field| (field, rust_type(code, &field["type"], from_json))).collect();
+    let mut body = String::new();
+    docs(&mut body, "", schema);
+    let _ = writeln!(body, "#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]\npub struct {name} {{");
+    for (field, kind) in &typed {
+        docs(&mut body, "    ", field);
+        let _ = writeln!(body, "    pub {}: {kind},", text(field, "name"));
+    }
+    let _ = writeln!(
+        body,
+        "}}\nimpl crate::codec::Item for {name} {{}}\nimpl crate::codec::Avro for {name} {{\n    #[inline]\n    fn encode(&self, out: &mut Vec<u8>) {{"
+    );
+    for (field, _) in &typed {
+        let _ = writeln!(body, "        crate::codec::Avro::encode(&self.{}, out);", text(field, "name"));
+    }
+    let _ = writeln!(
+        body,
+        "    }}\n    #[inline]\n    fn decode(reader: &mut crate::codec::Reader<'_>) -> Result<Self, crate::codec::DecodeError> {{\n        Ok(Self {{"
+    );
+    for (field, _) in &typed {
+        let _ = writeln!(body, "            {}: crate::codec::Avro::decode(reader)?,", text(field, "name"));
+    }
+    let _ = writeln!(body, "        }})\n    }}\n}}");
+    if from_json {
+        generate_openf1(&mut body, name, &typed);
+    }
+    generate_key(&mut body, schema);
+    code.push_str(&body);
+}
+
+/// Reading of OpenF1's JSON, and the range check that both JSON and Avro input pass.
+fn generate_openf1(body: &mut String, name: &str, typed: &[(&Value, String)]) {
+    let _ = writeln!(
+        body,
+        "impl crate::openf1::Document for {name} {{\n    fn from_json(document: &serde_json::Map<String, serde_json::Value>) -> Result<Self, crate::openf1::Refusal> {{\n        Ok(Self {{"
+    );
+    for (field, _) in typed {
+        let rust = text(field, "name");
+        let json = field["openf1"].as_str().unwrap_or(rust);
+        let read = match (field.get("default_json"), field.get("scalar_or_array")) {
+            (Some(default), _) => format!("crate::openf1::optional_field(document, {json:?})?.unwrap_or({default})"),
+            (_, Some(_)) => format!("crate::openf1::scalar_or_array(document, {json:?})?"),
+            _ => format!("crate::openf1::field(document, {json:?})?"),
+        };
+        let _ = writeln!(body, "            {rust}: {read},");
+    }
+    let _ = writeln!(body, "        }})\n    }}\n    #[inline]\n    fn check_ranges(&self) -> Result<(), crate::openf1::Refusal> {{");
+    for (field, kind) in typed {
+        let Some(range) = field.get("range") else { continue };
+        let rust = text(field, "name");
+        let number = if kind.contains("f64") { "f64" } else { "i32" };
+        let (low, high) = (&range[0], &range[1]);
+        let bounds = if number == "f64" { format!("{low}_f64, {high}_f64") } else { format!("{low}, {high}") };
+        if kind.starts_with("Option") {
+            let _ = writeln!(
+                body,
+                "        if let Some(value) = self.{rust} {{\n            crate::openf1::in_range({rust:?}, value, {bounds})?;\n        }}"
+            );
+        } else {
+            let _ = writeln!(body, "        crate::openf1::in_range({rust:?}, self.{rust}, {bounds})?;");
+        }
+    }
+    let _ = writeln!(body, "        Ok(())\n    }}\n}}");
+}
+
+fn generate_key(body: &mut String, schema: &Value) {
+    let Some(key) = schema["key"].as_array() else { return };
+    let _ = writeln!(body, "impl crate::codec::Keyed for {} {{\n    fn encode_key(&self, out: &mut Vec<u8>) {{", text(schema, "name"));
+    for field in key {
+        let _ = writeln!(body, "        crate::codec::Avro::encode(&self.{}, out);", field.as_str().expect("a key names fields"));
+    }
+    let _ = writeln!(body, "    }}\n}}\n");
+}
+
+/// `Collection` and `Sample`: the raw collections as one enum.
+fn generate_samples(raw: &[(String, Value)], named: &Named) -> String {
+    let mut code = String::new();
+    let each = |code: &mut String, template: &dyn Fn(&str, &str, &Value) -> String| {
+        for (stem, schema) in raw {
+            code.push_str(&template(&camel(stem), text(schema, "name"), schema));
+        }
+    };
+    code.push_str("/// A raw collection of OpenF1, in alphabetical order; never stored as a number, always by name.\n#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]\n#[repr(u16)]\npub enum Collection {\n");
+    each(&mut code, &|variant, _, schema| format!("    /// {}\n    {variant},\n", text(schema, "doc")));
+    code.push_str("}\nimpl Collection {\n    /// Every collection, in order of its number.\n    pub const ALL: &'static [Self] = &[");
+    each(&mut code, &|variant, _, _| format!("Self::{variant}, "));
+    code.push_str("];\n    /// OpenF1's name, e.g. `car_data`.\n    #[must_use]\n    pub const fn name(self) -> &'static str {\n        match self {\n");
+    for (stem, _) in raw {
+        let _ = writeln!(code, "            Self::{} => {stem:?},", camel(stem));
+    }
+    code.push_str("        }\n    }\n    /// The Avro schema of its documents.\n    #[must_use]\n    pub const fn schema(self) -> &'static str {\n        match self {\n");
+    each(&mut code, &|variant, name, _| format!("            Self::{variant} => <{name} as crate::codec::Record>::SCHEMA,\n"));
+    code.push_str("        }\n    }\n}\n");
+
+    code.push_str("/// One raw document of any collection.\n#[derive(Debug, Clone, PartialEq, serde::Serialize)]\n#[serde(untagged)]\npub enum Sample {\n");
+    each(&mut code, &|variant, name, schema| format!("    /// {}\n    {variant}({name}),\n", text(schema, "doc")));
+    code.push_str("}\nimpl Sample {\n    /// Its collection.\n    #[must_use]\n    pub const fn collection(&self) -> Collection {\n        match self {\n");
+    each(&mut code, &|variant, _, _| format!("            Self::{variant}(_) => Collection::{variant},\n"));
+    code.push_str("        }\n    }\n    /// OpenF1's number of the session it belongs to.\n    #[must_use]\n    pub const fn session_key(&self) -> i32 {\n        match self {\n");
+    each(&mut code, &|variant, _, _| format!("            Self::{variant}(document) => document.session_key,\n"));
+    code.push_str("        }\n    }\n    /// The same document filed under another session.\n    pub fn set_session_key(&mut self, session_key: i32) {\n        match self {\n");
+    each(&mut code, &|variant, _, _| format!("            Self::{variant}(document) => document.session_key = session_key,\n"));
+    code.push_str("        }\n    }\n    /// When it happened, UTC; `None` for documents that do not say.\n    #[must_use]\n    pub const fn event_time(&self) -> Option<crate::time::Micros> {\n        match self {\n");
+    each(&mut code, &|variant, _, schema| {
+        let Some(field) = schema["event_time"].as_str() else { return format!("            Self::{variant}(_) => None,\n") };
+        let declared = fields(schema).into_iter().find(|candidate| text(candidate, "name") == field);
+        let nullable = declared.is_some_and(|declared| declared["type"].is_array());
+        if nullable {
+            format!("            Self::{variant}(document) => document.{field},\n")
+        } else {
+            format!("            Self::{variant}(document) => Some(document.{field}),\n")
+        }
+    });
+    code.push_str("        }\n    }\n    /// Its Avro encoding, without framing.\n    pub fn encode(&self, out: &mut Vec<u8>) {\n        match self {\n");
+    each(&mut code, &|variant, _, _| format!("            Self::{variant}(document) => crate::codec::Avro::encode(document, out),\n"));
+    code.push_str("        }\n    }\n    /// Reads one document of `collection` and leaves `reader` behind it.\n    ///\n    /// # Errors\n    /// When the bytes are not that collection's Avro encoding or a value is out of its range.\n    #[inline]\n    pub fn decode(collection: Collection, reader: &mut crate::codec::Reader<'_>) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
+    each(&mut code, &|variant, name, _| {
+        format!(
+            "            Collection::{variant} => {{\n                let document = <{name} as crate::codec::Avro>::decode(reader)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::{variant}(document))\n            }}\n"
+        )
+    });
+    code.push_str("        }\n    }\n    /// Reads one OpenF1 JSON document of `collection`.\n    ///\n    /// # Errors\n    /// When a field is missing, has the wrong type or is out of its range; the reason names it.\n    pub fn from_json(collection: Collection, document: &serde_json::Map<String, serde_json::Value>) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
+    each(&mut code, &|variant, name, _| {
+        format!(
+            "            Collection::{variant} => {{\n                let document = <{name} as crate::openf1::Document>::from_json(document)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::{variant}(document))\n            }}\n"
+        )
+    });
+    code.push_str("        }\n    }\n}\n");
+    each(&mut code, &|variant, name, _| {
+        format!(
+            "impl crate::event::Carries<{name}> for Sample {{\n    const STREAM: u16 = Collection::{variant} as u16;\n    #[inline]\n    fn get(&self) -> Option<&{name}> {{\n        if let Self::{variant}(document) = self {{ Some(document) }} else {{ None }}\n    }}\n}}\n"
+        )
+    });
+
+    let mut met = BTreeSet::new();
+    let union: Vec<Value> = raw.iter().map(|(_, schema)| self_contained(schema, named, &mut met)).collect();
+    let archive = serde_json::json!({
+        "type": "record", "name": "ArchivedSample", "namespace": "pitwall",
+        "doc": "One line of a session archive: a raw document and when it arrived. Lines stand in arrival order.",
+        "fields": [
+            {"name": "received_at", "type": {"type": "long", "logicalType": "timestamp-micros"}, "doc": "When the ingest host received it, UTC."},
+            {"name": "document", "type": union, "doc": "The document."},
+        ]
+    });
+    apache_avro::Schema::parse(&archive).unwrap_or_else(|error| panic!("the archive schema: {error}"));
+    let _ = writeln!(
+        code,
+        "/// The schema of a session archive's lines: when a document arrived, and the document as a union of all collections.\npub const ARCHIVE_SCHEMA: &str = r####\"{archive}\"####;"
+    );
+    code
+}
+
+/// `FactBody`: every fact kind as one enum, for readers that meet any of them.
+fn generate_facts(facts: &[(String, Value)]) -> String {
+    let mut code = String::new();
+    for (stem, schema) in facts {
+        let name = text(schema, "name");
+        let _ = writeln!(code, "impl crate::codec::Fact for {name} {{\n    const KIND: &'static str = {stem:?};\n}}");
+    }
+    code.push_str("/// Every fact kind: its name and its Avro schema, in alphabetical order.\npub const KINDS: &[(&str, &str)] = &[\n");
+    for (stem, schema) in facts {
+        let _ = writeln!(code, "    ({stem:?}, <{} as crate::codec::Record>::SCHEMA),", text(schema, "name"));
+    }
+    code.push_str("];\n/// The body of a fact of any kind.\n#[derive(Debug, Clone, PartialEq, serde::Serialize)]\n#[serde(untagged)]\npub enum FactBody {\n");
+    for (stem, schema) in facts {
+        let _ = writeln!(
+            code,
+            "    /// {}\n    {}({}),",
+            text(schema, "doc").lines().next().unwrap_or_default(),
+            camel(stem),
+            text(schema, "name")
+        );
+    }
+    code.push_str("}\nimpl FactBody {\n    /// Reads the body of a fact of `kind`; `None` when no such kind exists.\n    ///\n    /// # Errors\n    /// When the bytes are not that kind's Avro encoding.\n    pub fn decode(kind: &str, reader: &mut crate::codec::Reader<'_>) -> Option<Result<Self, crate::codec::DecodeError>> {\n        match kind {\n");
+    for (stem, _) in facts {
+        let _ = writeln!(code, "            {stem:?} => Some(crate::codec::Avro::decode(reader).map(Self::{})),", camel(stem));
+    }
+    code.push_str("            _ => None,\n        }\n    }\n    /// The kind's name.\n    #[must_use]\n    pub const fn kind(&self) -> &'static str {\n        match self {\n");
+    for (stem, _) in facts {
+        let _ = writeln!(code, "            Self::{}(_) => {stem:?},", camel(stem));
+    }
+    code.push_str("        }\n    }\n    /// What identifies the thing the fact is about, Avro-encoded: later facts of one kind and key replace earlier ones.\n    pub fn encode_key(&self, out: &mut Vec<u8>) {\n        match self {\n");
+    for (stem, _) in facts {
+        let _ = writeln!(code, "            Self::{}(body) => crate::codec::Keyed::encode_key(body, out),", camel(stem));
+    }
+    code.push_str("        }\n    }\n}\n");
+    code
+}
+
+/// `VSC_ENDING` or `car_data` as `VscEnding`, `CarData`.
+fn camel(symbol: &str) -> String {
+    symbol
+        .split('_')
+        .map(|word| {
+            let mut letters = word.chars();
+            letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + &letters.as_str().to_ascii_lowercase())
+        })
+        .collect()
+}

@@ -272,7 +272,8 @@ fn generate_openf1(body: &mut String, name: &str, typed: &[(&Value, String)]) {
 
 fn generate_key(body: &mut String, schema: &Value) {
     let Some(key) = schema["key"].as_array() else { return };
-    let _ = writeln!(body, "impl crate::codec::Keyed for {} {{\n    fn encode_key(&self, out: &mut Vec<u8>) {{", text(schema, "name"));
+    // A fact with an empty key is the only one of its kind, such as the track's status.
+    let _ = writeln!(body, "impl crate::codec::Keyed for {} {{\n    fn encode_key(&self, out: &mut Vec<u8>) {{\n        let _ = &out;", text(schema, "name"));
     for field in key {
         let _ = writeln!(body, "        crate::codec::Avro::encode(&self.{}, out);", field.as_str().expect("a key names fields"));
     }

@@ -3,6 +3,7 @@
 //! Each module says in its first sentence what it derives from what, and where the rule comes from.
 
 pub mod by_driver;
+pub mod race_clock;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

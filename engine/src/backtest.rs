@@ -125,7 +125,12 @@ impl InputHash {
 ///
 /// # Errors
 /// When the source is damaged, an operator halts, or the sink cannot store. What came before has been handed over.
-pub fn run<S: Event, R: RawSource<S>, W: Sink>(source: &mut R, session: &mut Session<S>, sink: &mut W, batch: NonZeroUsize) -> Result<Outcome, BacktestError<R::Error, W::Error>> {
+pub fn run<S: Event, R: RawSource<S>, W: Sink>(
+    source: &mut R,
+    session: &mut Session<S>,
+    sink: &mut W,
+    batch: NonZeroUsize,
+) -> Result<Outcome, BacktestError<R::Error, W::Error>> {
     let mut output = Output::default();
     let mut input_hash = InputHash::new::<S>();
     let (mut samples, mut dead_letters, mut waiting) = (0_u64, 0_u64, 0_usize);
@@ -160,7 +165,9 @@ pub fn run<S: Event, R: RawSource<S>, W: Sink>(source: &mut R, session: &mut Ses
             break stopped;
         }
     };
-    if !matches!(stopped, Some(BacktestError::Halted(_))) && let Some(last) = session.sequencer().last_known_at() {
+    if !matches!(stopped, Some(BacktestError::Halted(_)))
+        && let Some(last) = session.sequencer().last_known_at()
+    {
         session.take_idle(last.plus(CLOSING_IDLE), &mut output)?;
     }
     dead_letters += output.dead_letters.len() as u64;

@@ -1,1 +1,299 @@
-//! commit
+//! The loop over a log: fetch, put in order, derive, commit; after any doubt, back to the last commit.
+//!
+//! An engine fences first and reads then. It never repairs its state: whatever a commit answers but "done", it recovers from the log,
+//! which knows.
+
+use std::collections::BTreeMap;
+
+use pitwall_schemas::log::RawPosition;
+
+use crate::facts::FactBatch;
+use crate::graph::{Graph, Halted};
+use crate::hash::Digest;
+use crate::keyframe::KeyframeError;
+use crate::ledger::{BlockBuilder, Chain, LedgerError, Seal};
+use crate::limits::Limits;
+use crate::log::{CommitError, CommitUnit, EventLog, Fence, StoredRaw};
+use crate::sequencer::Reorder;
+use crate::session::{Output, RawRecord, ReplayError, Session};
+use crate::{Event, Micros};
+
+/// Why an engine stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError<E> {
+    /// The log cannot be reached.
+    #[error(transparent)]
+    Log(E),
+    /// Another engine has the session.
+    #[error("another engine has taken over session {0}: this one stops")]
+    Fenced(i32),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger was derived by another graph.
+    #[error("session {session_key} was derived by graph {found}, this is {expected}: rebuild it as a new epoch")]
+    OtherGraph {
+        /// The session.
+        session_key: i32,
+        /// The graph running.
+        expected: Digest,
+        /// The graph of the ledger.
+        found: Digest,
+    },
+    /// Replaying the ledger gave other facts than were published.
+    #[error(
+        "session {session_key}: replaying the ledger up to record {seq} gives other facts than were published: an operator changed without a new VERSION"
+    )]
+    FactsDiffer {
+        /// The session.
+        session_key: i32,
+        /// Last ledger record replayed.
+        seq: u64,
+    },
+}
+
+/// What one step of an engine did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Ledger records committed.
+    pub records: usize,
+    /// Facts committed, for readers in the same process.
+    pub facts: FactBatch,
+    /// Whether the commit failed and the engine went back to the last one.
+    pub has_recovered: bool,
+}
+
+/// One session's engine over a log.
+pub struct Engine<S, L> {
+    log: L,
+    session_key: i32,
+    graph: Box<dyn Fn() -> Graph<S>>,
+    limits: Limits,
+    fence: Fence,
+    session: Session<S>,
+    block_hash: Digest,
+    reorder: Reorder<StoredRaw>,
+    /// Next offset to take, by stream and partition: what commits say.
+    taken: BTreeMap<(u16, i32), i64>,
+    /// Next offset to fetch, by stream and partition: ahead of `taken` by what is held.
+    fetched: BTreeMap<(u16, i32), i64>,
+    epoch: i32,
+    keyframes_skipped: u64,
+}
+
+impl<S: Event, L: EventLog> Engine<S, L> {
+    /// Takes a session over and recovers it. `graph` makes the session's graph anew, filed under session and epoch.
+    ///
+    /// # Errors
+    /// When the log cannot be reached, its ledger is damaged, or recovery reaches other facts than were published.
+    pub fn start(
+        mut log: L,
+        session_key: i32,
+        epoch: i32,
+        graph: impl Fn() -> Graph<S> + 'static,
+        limits: Limits,
+    ) -> Result<Self, EngineError<L::Error>> {
+        let fence = log.acquire(session_key).map_err(EngineError::Log)?;
+        let session = Session::new(session_key, graph(), limits.clone());
+        let mut engine = Self {
+            log,
+            session_key,
+            graph: Box::new(graph),
+            limits,
+            fence,
+            session,
+            block_hash: Digest::default(),
+            reorder: Reorder::default(),
+            taken: BTreeMap::new(),
+            fetched: BTreeMap::new(),
+            epoch,
+            keyframes_skipped: 0,
+        };
+        engine.recover()?;
+        Ok(engine)
+    }
+
+    /// The session as it stands.
+    #[must_use]
+    pub const fn session(&self) -> &Session<S> {
+        &self.session
+    }
+
+    /// Why the session's graph stands still, if it does; its ledger goes on.
+    #[must_use]
+    pub const fn halted(&self) -> Option<&Halted> {
+        self.session.halted()
+    }
+
+    /// Keyframes that could not be used for recovery.
+    #[must_use]
+    pub const fn keyframes_skipped(&self) -> u64 {
+        self.keyframes_skipped
+    }
+
+    /// Takes what has arrived and commits it. `clock` is the OS clock for live sources and `None` for replayed ones, which never see it.
+    ///
+    /// # Errors
+    /// When the log cannot be reached or this engine has been fenced. An aborted commit is no error: the engine recovers.
+    pub fn step(&mut self, clock: Option<Micros>) -> Result<Step, EngineError<L::Error>> {
+        let positions = positions::<S>(&self.fetched);
+        let fetched = self.log.fetch(self.session_key, &positions, self.limits.commit_records_behind_max).map_err(EngineError::Log)?;
+        let records_max = if fetched.len() > self.limits.commit_records_live_max {
+            self.limits.commit_records_behind_max
+        } else {
+            self.limits.commit_records_live_max
+        };
+        for raw in fetched {
+            let next = self.fetched.entry((raw.stream, raw.partition)).or_default();
+            *next = (*next).max(raw.offset + 1);
+            self.reorder.offer(self.session.sequencer().next_ingest_seq(), raw.ingest_seq, raw);
+        }
+        let mut output = Output::with_ledger();
+        self.take_in_order(clock, records_max, &mut output);
+        if let Some(clock) = clock {
+            self.pass_time(clock, &mut output);
+        }
+        self.commit(&mut output)
+    }
+
+    fn take_in_order(&mut self, clock: Option<Micros>, records_max: usize, output: &mut Output) {
+        let is_full = |output: &Output| {
+            output.ledger.as_ref().is_some_and(|block| block.len() >= records_max || block.byte_len() >= self.limits.block_bytes_max)
+        };
+        while !is_full(output) {
+            let Some(raw) = self.reorder.take(self.session.sequencer().next_ingest_seq()) else { return };
+            let received_at = match clock {
+                Some(clock) => self.session.sequencer_mut().clamp(raw.received_at, clock, self.limits.clock_ahead_ms_max),
+                None => raw.received_at,
+            };
+            let record = RawRecord {
+                stream: raw.stream,
+                partition: raw.partition,
+                offset: raw.offset,
+                ingest_seq: raw.ingest_seq,
+                received_at,
+                payload: &raw.payload,
+                event: S::decode(raw.stream, &raw.payload),
+            };
+            // A halted session is still sequenced; `halted` tells.
+            let _ = self.session.take(&record, output);
+            self.taken.insert((raw.stream, raw.partition), raw.offset + 1);
+        }
+    }
+
+    /// Lets a live session notice that time passes: missing records are given up and due timers fire.
+    fn pass_time(&mut self, clock: Micros, output: &mut Output) {
+        if let Some(missing) =
+            self.reorder.give_up(self.session.sequencer().next_ingest_seq(), clock, self.limits.hold_ms, self.limits.held_records_max)
+        {
+            let _ = self.session.take_gap(missing, clock, output);
+        }
+        let is_behind = self.session.graph().next_due().is_some_and(|due| due <= clock)
+            || self.session.sequencer().last_known_at().is_some_and(|last| clock.whole_second() > last);
+        if is_behind && self.reorder.held() == 0 && output.ledger.as_ref().is_some_and(BlockBuilder::is_empty) {
+            let _ = self.session.take_idle(clock, output);
+        }
+    }
+
+    fn commit(&mut self, output: &mut Output) -> Result<Step, EngineError<L::Error>> {
+        let Some(block) = output.ledger.as_mut().filter(|block| !block.is_empty()) else { return Ok(Step::default()) };
+        let records = block.len();
+        let positions = positions::<S>(&self.taken);
+        let (bytes, hash) = block.seal(&Seal {
+            session_key: self.session_key,
+            previous_hash: self.block_hash,
+            streams: S::STREAMS,
+            positions: &positions,
+            next_ingest_seq: self.session.sequencer().next_ingest_seq(),
+            epoch: self.epoch,
+            graph_hash: self.session.graph().hash(),
+            next_fact_seq: self.session.graph().next_fact_seq(),
+            facts_hash: self.session.facts_hash(),
+        });
+        let last_seq = self.session.sequencer().next_seq() - 1;
+        let unit = CommitUnit {
+            session_key: self.session_key,
+            block: &bytes,
+            last_seq,
+            facts: &output.facts,
+            dead_letters: &output.dead_letters,
+            positions: &positions,
+        };
+        match self.log.commit(self.fence, &unit) {
+            Ok(()) => {
+                self.block_hash = hash;
+                for keyframe in &output.keyframes {
+                    self.log.keep_keyframe(keyframe).map_err(EngineError::Log)?;
+                }
+                Ok(Step { records, facts: std::mem::take(&mut output.facts), has_recovered: false })
+            }
+            Err(CommitError::Fenced) => Err(EngineError::Fenced(self.session_key)),
+            Err(CommitError::Aborted | CommitError::Unknown) => {
+                self.recover()?;
+                Ok(Step { has_recovered: true, ..Step::default() })
+            }
+        }
+    }
+
+    /// Goes back to the last commit: newest usable keyframe, then the ledger behind it with output thrown away, hash checked.
+    fn recover(&mut self) -> Result<(), EngineError<L::Error>> {
+        self.reorder = Reorder::default();
+        self.taken.clear();
+        self.fetched.clear();
+        self.block_hash = Digest::default();
+        let Some(end) = self.log.ledger_end(self.session_key).map_err(EngineError::Log)? else {
+            self.session = Session::new(self.session_key, (self.graph)(), self.limits.clone());
+            return Ok(());
+        };
+        self.session = self.newest_keyframe(end)?;
+        let mut chain = Chain::from_any();
+        let mut output = Output::default();
+        for bytes in self.log.ledger(self.session_key, self.session.sequencer().next_seq().min(end)).map_err(EngineError::Log)? {
+            let block = chain.read(&bytes)?;
+            let expected = self.session.graph().hash();
+            if block.graph_hash != expected.0 {
+                return Err(EngineError::OtherGraph { session_key: self.session_key, expected, found: Digest(block.graph_hash) });
+            }
+            match self.session.replay(&block, &mut output) {
+                Ok(()) | Err(ReplayError::Halted(_)) => {}
+                Err(ReplayError::Ledger(error)) => return Err(error.into()),
+            }
+            output.clear();
+            if self.session.facts_hash().0 != block.facts_hash {
+                return Err(EngineError::FactsDiffer { session_key: self.session_key, seq: self.session.sequencer().next_seq() - 1 });
+            }
+            for position in &block.positions {
+                let stream = S::STREAMS
+                    .iter()
+                    .position(|name| *name == position.stream)
+                    .ok_or_else(|| LedgerError::UnknownStream(position.stream.clone()))?;
+                self.taken.insert((stream as u16, position.partition), position.offset);
+            }
+        }
+        self.block_hash = chain.hash();
+        self.fetched.clone_from(&self.taken);
+        Ok(())
+    }
+
+    fn newest_keyframe(&mut self, end: u64) -> Result<Session<S>, EngineError<L::Error>> {
+        let graph_hash = self.session.graph().hash();
+        for keyframe in self.log.keyframes(self.session_key, graph_hash).map_err(EngineError::Log)? {
+            if keyframe.seq as u64 > end {
+                continue;
+            }
+            match Session::restore(self.session_key, (self.graph)(), self.limits.clone(), &keyframe) {
+                Ok(session) => return Ok(session),
+                Err(KeyframeError::OtherGraph) => {}
+                Err(_) => self.keyframes_skipped += 1,
+            }
+        }
+        Ok(Session::new(self.session_key, (self.graph)(), self.limits.clone()))
+    }
+}
+
+fn positions<S: Event>(offsets: &BTreeMap<(u16, i32), i64>) -> Vec<RawPosition> {
+    offsets
+        .iter()
+        .map(|(&(stream, partition), &offset)| RawPosition { stream: S::STREAMS[usize::from(stream)].to_owned(), partition, offset })
+        .collect()
+}

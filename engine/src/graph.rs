@@ -601,6 +601,12 @@ impl<S: Event> Graph<S> {
         self.turn.next_fact_seq
     }
 
+    /// When the next timer is due, for a live session that has to let time pass.
+    #[must_use]
+    pub const fn next_due(&self) -> Option<Micros> {
+        self.turn.next_due
+    }
+
     /// The state of the operator of type `O`, for looking at a moment.
     #[must_use]
     pub fn state_of<O: Operator>(&self) -> Option<&O::State> {

@@ -162,17 +162,23 @@ pub enum LedgerError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {
     hash: Digest,
-    next_seq: i64,
-}
-
-impl Default for Chain {
-    /// Before the first block.
-    fn default() -> Self {
-        Self { hash: Digest::default(), next_seq: 0 }
-    }
+    /// `None` until a first block says where the reading began.
+    next_seq: Option<i64>,
 }
 
 impl Chain {
+    /// A reading from the session's first block on.
+    #[must_use]
+    pub const fn from_start() -> Self {
+        Self { hash: Digest([0; 32]), next_seq: Some(0) }
+    }
+
+    /// A reading from some later block on, whose own place is not checked.
+    #[must_use]
+    pub const fn from_any() -> Self {
+        Self { hash: Digest([0; 32]), next_seq: None }
+    }
+
     /// Hash of the last block read.
     #[must_use]
     pub const fn hash(&self) -> Digest {
@@ -185,11 +191,11 @@ impl Chain {
     /// When it cannot be read or does not follow the one before.
     pub fn read(&mut self, bytes: &[u8]) -> Result<LedgerBlock, LedgerError> {
         let block = decode_block(bytes)?;
-        if block.previous_hash != self.hash.0 || block.first_seq != self.next_seq {
+        if self.next_seq.is_some_and(|next_seq| block.previous_hash != self.hash.0 || block.first_seq != next_seq) {
             return Err(LedgerError::Chain { first_seq: block.first_seq });
         }
         self.hash = Digest::of(bytes);
-        self.next_seq += block.records.len() as i64;
+        self.next_seq = Some(block.first_seq + block.records.len() as i64);
         Ok(block)
     }
 }

@@ -77,6 +77,7 @@ pub struct Session<S> {
     keyframe_seq: u64,
     keyframe_known_at: Option<Micros>,
     keeps_keyframes: bool,
+    halted: Option<Halted>,
 }
 
 impl<S: Event> Session<S> {
@@ -92,6 +93,7 @@ impl<S: Event> Session<S> {
             keyframe_seq: 0,
             keyframe_known_at: None,
             keeps_keyframes: true,
+            halted: None,
         }
     }
 
@@ -118,6 +120,7 @@ impl<S: Event> Session<S> {
             keyframe_seq: keyframe.seq as u64,
             keyframe_known_at: Some(keyframe.known_at),
             keeps_keyframes: true,
+            halted: None,
         })
     }
 
@@ -131,6 +134,12 @@ impl<S: Event> Session<S> {
     #[must_use]
     pub fn state_of<O: Operator>(&self) -> Option<&O::State> {
         self.graph.state_of::<O>()
+    }
+
+    /// Why the graph stands still, if it does. The ledger goes on: what it holds can be replayed once the operator is repaired.
+    #[must_use]
+    pub const fn halted(&self) -> Option<&Halted> {
+        self.halted.as_ref()
     }
 
     /// Numbers and times of the ledger.
@@ -158,12 +167,11 @@ impl<S: Event> Session<S> {
     pub fn take(&mut self, raw: &RawRecord<'_, S>, output: &mut Output) -> Result<(), Halted> {
         let event_time = raw.event.as_ref().ok().and_then(Event::event_time);
         let stamped = self.sequencer.stamp(raw.received_at, event_time);
-        if let Some(tick) = stamped.tick {
-            self.take_own(tick, LedgerKind::Tick, &[], output)?;
-        }
+        let ticked = self.take_tick(stamped.tick, output);
         let origin = Origin { stream: Some(raw.stream), partition: raw.partition, offset: raw.offset, ingest_seq: raw.ingest_seq };
         let record = Record { moment: stamped.record, kind: LedgerKind::Sample, origin, payload: raw.payload };
-        self.step(&record, Some(&raw.event), output)
+        let taken = self.step(&record, Some(&raw.event), output);
+        ticked.and(taken)
     }
 
     /// Notes that `missing` raw records were given up.
@@ -172,12 +180,10 @@ impl<S: Event> Session<S> {
     /// When an operator halts the session.
     pub fn take_gap(&mut self, missing: i64, at: Micros, output: &mut Output) -> Result<(), Halted> {
         let stamped = self.sequencer.stamp_gap(missing, at);
-        if let Some(tick) = stamped.tick {
-            self.take_own(tick, LedgerKind::Tick, &[], output)?;
-        }
+        let ticked = self.take_tick(stamped.tick, output);
         let mut payload = Vec::new();
         missing.encode(&mut payload);
-        self.take_own(stamped.record, LedgerKind::Gap, &payload, output)
+        ticked.and(self.take_own(stamped.record, LedgerKind::Gap, &payload, output))
     }
 
     /// Lets time pass in a live session without input, so that due timers fire.
@@ -186,19 +192,18 @@ impl<S: Event> Session<S> {
     /// When an operator halts the session.
     pub fn take_idle(&mut self, at: Micros, output: &mut Output) -> Result<(), Halted> {
         let stamped = self.sequencer.stamp_own(at);
-        if let Some(tick) = stamped.tick {
-            self.take_own(tick, LedgerKind::Tick, &[], output)?;
-        }
-        self.take_own(stamped.record, LedgerKind::Idle, &[], output)
+        let ticked = self.take_tick(stamped.tick, output);
+        ticked.and(self.take_own(stamped.record, LedgerKind::Idle, &[], output))
     }
 
     /// Takes a record read back from the ledger.
     ///
     /// # Errors
-    /// When an operator halts the session or the block names a stream this version does not know.
+    /// When an operator halts the session (the rest of the block is still sequenced) or the block names a stream this version does not know.
     pub fn replay(&mut self, block: &LedgerBlock, output: &mut Output) -> Result<(), ReplayError> {
         let streams: Vec<Option<u16>> =
             block.streams.iter().map(|name| S::STREAMS.iter().position(|known| known == name).map(|index| index as u16)).collect();
+        let mut halted = Ok(());
         for record in &block.records {
             if (record.seq as u64) < self.sequencer.next_seq() {
                 continue;
@@ -215,12 +220,14 @@ impl<S: Event> Session<S> {
             let origin = Origin { stream, partition: record.partition, offset: record.offset, ingest_seq: record.ingest_seq };
             let taken = Record { moment, kind: record.kind, origin, payload: &record.payload };
             let event = stream.map(|stream| S::decode(stream, &record.payload));
-            self.step(&taken, event.as_ref(), output)?;
+            if let Err(halt) = self.step(&taken, event.as_ref(), output) {
+                halted = Err(halt);
+            }
         }
         if self.sequencer.next_seq() as i64 == block.first_seq + block.records.len() as i64 {
             self.sequencer.resume_ingest_at(block.next_ingest_seq);
         }
-        Ok(())
+        Ok(halted?)
     }
 
     /// The state after the last record, as a keyframe.
@@ -241,15 +248,22 @@ impl<S: Event> Session<S> {
         }
     }
 
+    fn take_tick(&mut self, tick: Option<Moment>, output: &mut Output) -> Result<(), Halted> {
+        tick.map_or(Ok(()), |tick| self.take_own(tick, LedgerKind::Tick, &[], output))
+    }
+
     fn take_own(&mut self, moment: Moment, kind: LedgerKind, payload: &[u8], output: &mut Output) -> Result<(), Halted> {
         self.step(&Record { moment, kind, origin: Origin::NONE, payload }, None, output)
     }
 
-    /// The one place where a ledger record meets the graph.
+    /// The one place where a ledger record meets the graph. Says that the session halts once, at the record where it does.
     #[inline]
     fn step(&mut self, record: &Record<'_>, event: Option<&Result<S, Refusal>>, output: &mut Output) -> Result<(), Halted> {
         if let Some(ledger) = &mut output.ledger {
             ledger.push(record);
+        }
+        if self.halted.is_some() {
+            return Ok(());
         }
         let first_fact = output.facts.len();
         let control;
@@ -282,7 +296,10 @@ impl<S: Event> Session<S> {
             self.bury_rejections(record, output);
         }
         output.facts.hash_into(first_fact, &mut self.facts_hash);
-        taken?;
+        if let Err(halted) = taken {
+            self.halted = Some(halted.clone());
+            return Err(halted);
+        }
         if self.keeps_keyframes {
             self.keep_keyframe(record.moment, output);
         }

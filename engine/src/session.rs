@@ -171,6 +171,7 @@ impl<S: Event> Session<S> {
         let origin = Origin { stream: Some(raw.stream), partition: raw.partition, offset: raw.offset, ingest_seq: raw.ingest_seq };
         let record = Record { moment: stamped.record, kind: LedgerKind::Sample, origin, payload: raw.payload };
         let taken = self.step(&record, Some(&raw.event), output);
+        self.keep_keyframe(stamped.record, output);
         ticked.and(taken)
     }
 
@@ -183,7 +184,9 @@ impl<S: Event> Session<S> {
         let ticked = self.take_tick(stamped.tick, output);
         let mut payload = Vec::new();
         missing.encode(&mut payload);
-        ticked.and(self.take_own(stamped.record, LedgerKind::Gap, &payload, output))
+        let taken = self.take_own(stamped.record, LedgerKind::Gap, &payload, output);
+        self.keep_keyframe(stamped.record, output);
+        ticked.and(taken)
     }
 
     /// Lets time pass in a live session without input, so that due timers fire.
@@ -193,7 +196,9 @@ impl<S: Event> Session<S> {
     pub fn take_idle(&mut self, at: Micros, output: &mut Output) -> Result<(), Halted> {
         let stamped = self.sequencer.stamp_own(at);
         let ticked = self.take_tick(stamped.tick, output);
-        ticked.and(self.take_own(stamped.record, LedgerKind::Idle, &[], output))
+        let taken = self.take_own(stamped.record, LedgerKind::Idle, &[], output);
+        self.keep_keyframe(stamped.record, output);
+        ticked.and(taken)
     }
 
     /// Takes a record read back from the ledger.
@@ -300,14 +305,16 @@ impl<S: Event> Session<S> {
             self.halted = Some(halted.clone());
             return Err(halted);
         }
-        if self.keeps_keyframes {
-            self.keep_keyframe(record.moment, output);
-        }
         Ok(())
     }
 
+    /// Keeps a keyframe when one is due. Only after a raw record or a record of its own, never after the tick before it: the sequencer
+    /// has numbered both by then, and a keyframe holds everything up to the sequencer's last number.
     #[inline]
     fn keep_keyframe(&mut self, moment: Moment, output: &mut Output) {
+        if !self.keeps_keyframes || self.halted.is_some() {
+            return;
+        }
         let since = *self.keyframe_known_at.get_or_insert(moment.known_at);
         let is_due = (moment.seq - self.keyframe_seq) as i64 >= self.limits.keyframe_records
             || moment.known_at.since(since) >= self.limits.keyframe_interval_ms * 1_000;

@@ -12,12 +12,17 @@ use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
 use pitwall_schemas::raw::{CarData, Location, Sample};
 
-/// The graph of all operators, in topological order.
+/// The graph of all operators.
 ///
 /// # Errors
 /// When the operators do not fit together; a test builds it, so a released graph does.
 pub fn graph(limits: &Limits) -> Result<Graph<Sample>, GraphError> {
-    let mut graph = GraphBuilder::<Sample>::default();
-    graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let mut graph = GraphBuilder::default();
+    join(&mut graph);
     graph.build(limits.clone())
+}
+
+/// Adds every operator, in topological order, and joins it to its inputs.
+pub fn join(graph: &mut GraphBuilder<Sample>) {
+    graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
 }

@@ -1,5 +1,7 @@
 //! What the graph promises: order, time, causes, corrections, refusals, limits, and what it refuses to build.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod toy;
 
 use pitwall_engine::Micros;
@@ -19,7 +21,7 @@ fn headers(output: &Output) -> Vec<(&'static str, FactHeader)> {
 fn facts_are_numbered_densely_in_the_order_of_record_operator_and_emission() {
     let (_, output) = toy::run(&toy::arrivals(1, 500));
     let headers = headers(&output);
-    assert!(headers.len() > 300, "the run says something: {}", headers.len());
+    assert!(headers.len() > 150, "the run says something: {}", headers.len());
     let mut kinds = std::collections::BTreeMap::new();
     for (index, (kind, header)) in headers.iter().enumerate() {
         assert_eq!(header.fact_seq, index as i64);

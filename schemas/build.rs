@@ -15,18 +15,21 @@
 
 #![expect(clippy::disallowed_methods, reason = "cargo tells a build script through the environment where to write")]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "self_contained.rs"]
+mod self_contained;
+
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use self_contained::{Named, self_contained};
 use serde_json::Value;
-
-type Named = BTreeMap<String, Value>;
 
 fn main() {
     println!("cargo::rerun-if-changed=avsc");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=self_contained.rs");
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
     let shared_schemas = load("avsc/shared");
     let named: Named = shared_schemas.iter().map(|(_, schema)| (full_name(schema), schema.clone())).collect();
@@ -73,8 +76,16 @@ fn full_name(schema: &Value) -> String {
     format!("{}.{}", text(schema, "namespace"), text(schema, "name"))
 }
 
+/// The type of a fact's first field, which the engine writes and the struct omits.
+const FACT_HEADER: &str = "pitwall.FactHeader";
+
 fn fields(record: &Value) -> Vec<&Value> {
-    record["fields"].as_array().expect("a record has fields").iter().filter(|field| text(field, "name") != "header").collect()
+    record["fields"].as_array().expect("a record has fields").iter().filter(|field| field["type"] != FACT_HEADER).collect()
+}
+
+/// The first line of a type's documentation.
+fn summary(schema: &Value) -> &str {
+    text(schema, "doc").lines().next().unwrap_or_default()
 }
 
 fn docs(code: &mut String, indent: &str, schema: &Value) {
@@ -83,30 +94,10 @@ fn docs(code: &mut String, indent: &str, schema: &Value) {
     }
 }
 
-/// The schema standing alone: the first reference to each shared type is replaced by its definition, later ones stay names.
-fn self_contained(schema: &Value, shared: &Named, met: &mut BTreeSet<String>) -> Value {
-    match schema {
-        Value::String(name) => match shared.get(name) {
-            Some(definition) if met.insert(name.clone()) => self_contained(definition, shared, met),
-            _ => schema.clone(),
-        },
-        Value::Array(branches) => branches.iter().map(|branch| self_contained(branch, shared, met)).collect(),
-        Value::Object(properties) => properties
-            .iter()
-            .map(|(key, value)| {
-                // `type` is a type's name inside a definition ("record") and a type itself inside a field; names never collide.
-                let expands = matches!(key.as_str(), "type" | "items" | "fields");
-                (key.clone(), if expands { self_contained(value, shared, met) } else { value.clone() })
-            })
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-        other => other.clone(),
-    }
-}
-
 fn generate_module(schemas: &[(String, Value)], named: &Named, from_json: bool) -> String {
     let mut code = String::new();
-    for (_, schema) in schemas {
+    let mut records = String::new();
+    for (stem, schema) in schemas {
         let full = self_contained(schema, named, &mut BTreeSet::new());
         let parsed = apache_avro::Schema::parse(&full).unwrap_or_else(|error| panic!("{}: {error}", full_name(schema)));
         let digest = parsed.fingerprint::<apache_avro::rabin::Rabin>();
@@ -123,7 +114,12 @@ fn generate_module(schemas: &[(String, Value)], named: &Named, from_json: bool) 
             full_name(schema)
         )
         .expect("writing to a String");
+        let _ = writeln!(records, "    ({stem:?}, crate::codec::RecordType::of::<{name}>()),");
     }
+    let _ = writeln!(
+        code,
+        "/// Every record declared here by its file's name, in alphabetical order; of a fact, its body.\npub const RECORDS: &[(&str, crate::codec::RecordType)] = &[\n{records}];"
+    );
     code
 }
 
@@ -235,7 +231,7 @@ fn generate_record(code: &mut String, schema: &Value, from_json: bool) {
     code.push_str(&body);
 }
 
-/// Reading of OpenF1's JSON, and the range check that both JSON and Avro input pass.
+/// Reading of OpenF1's JSON, and the check of ranges and of finite numbers that both JSON and Avro input pass.
 fn generate_openf1(body: &mut String, name: &str, typed: &[(&Value, String)]) {
     let _ = writeln!(
         body,
@@ -253,8 +249,13 @@ fn generate_openf1(body: &mut String, name: &str, typed: &[(&Value, String)]) {
     }
     let _ = writeln!(body, "        }})\n    }}\n    #[inline]\n    fn check_ranges(&self) -> Result<(), crate::openf1::Refusal> {{");
     for (field, kind) in typed {
-        let Some(range) = field.get("range") else { continue };
         let rust = text(field, "name");
+        let Some(range) = field.get("range") else {
+            if kind.contains("f64") || kind.contains("Reading") {
+                let _ = writeln!(body, "        crate::openf1::finite({rust:?}, &self.{rust})?;");
+            }
+            continue;
+        };
         let number = if kind.contains("f64") { "f64" } else { "i32" };
         let (low, high) = (&range[0], &range[1]);
         let bounds = if number == "f64" { format!("{low}_f64, {high}_f64") } else { format!("{low}, {high}") };
@@ -273,7 +274,11 @@ fn generate_openf1(body: &mut String, name: &str, typed: &[(&Value, String)]) {
 fn generate_key(body: &mut String, schema: &Value) {
     let Some(key) = schema["key"].as_array() else { return };
     // A fact with an empty key is the only one of its kind, such as the track's status.
-    let _ = writeln!(body, "impl crate::codec::Keyed for {} {{\n    fn encode_key(&self, out: &mut Vec<u8>) {{\n        let _ = &out;", text(schema, "name"));
+    let _ = writeln!(
+        body,
+        "impl crate::codec::Keyed for {} {{\n    fn encode_key(&self, out: &mut Vec<u8>) {{\n        let _ = &out;",
+        text(schema, "name")
+    );
     for field in key {
         let _ = writeln!(body, "        crate::codec::Avro::encode(&self.{}, out);", field.as_str().expect("a key names fields"));
     }
@@ -289,7 +294,7 @@ fn generate_samples(raw: &[(String, Value)], named: &Named) -> String {
         }
     };
     code.push_str("/// A raw collection of OpenF1, in alphabetical order; never stored as a number, always by name.\n#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]\n#[repr(u16)]\npub enum Collection {\n");
-    each(&mut code, &|variant, _, schema| format!("    /// {}\n    {variant},\n", text(schema, "doc")));
+    each(&mut code, &|variant, _, schema| format!("    /// {}\n    {variant},\n", summary(schema)));
     code.push_str("}\nimpl Collection {\n    /// Every collection, in order of its number.\n    pub const ALL: &'static [Self] = &[");
     each(&mut code, &|variant, _, _| format!("Self::{variant}, "));
     code.push_str("];\n    /// OpenF1's name, e.g. `car_data`.\n    #[must_use]\n    pub const fn name(self) -> &'static str {\n        match self {\n");
@@ -301,7 +306,7 @@ fn generate_samples(raw: &[(String, Value)], named: &Named) -> String {
     code.push_str("        }\n    }\n}\n");
 
     code.push_str("/// One raw document of any collection.\n#[derive(Debug, Clone, PartialEq, serde::Serialize)]\n#[serde(untagged)]\npub enum Sample {\n");
-    each(&mut code, &|variant, name, schema| format!("    /// {}\n    {variant}({name}),\n", text(schema, "doc")));
+    each(&mut code, &|variant, name, schema| format!("    /// {}\n    {variant}({name}),\n", summary(schema)));
     code.push_str("}\nimpl Sample {\n    /// Its collection.\n    #[must_use]\n    pub const fn collection(&self) -> Collection {\n        match self {\n");
     each(&mut code, &|variant, _, _| format!("            Self::{variant}(_) => Collection::{variant},\n"));
     code.push_str("        }\n    }\n    /// OpenF1's number of the session it belongs to.\n    #[must_use]\n    pub const fn session_key(&self) -> i32 {\n        match self {\n");
@@ -363,6 +368,7 @@ fn generate_facts(facts: &[(String, Value)]) -> String {
     let mut code = String::new();
     for (stem, schema) in facts {
         let name = text(schema, "name");
+        assert!(schema["fields"][0]["type"] == FACT_HEADER, "{stem}: a fact's first field is the {FACT_HEADER}");
         let _ = writeln!(code, "impl crate::codec::Fact for {name} {{\n    const KIND: &'static str = {stem:?};\n}}");
     }
     code.push_str("/// Every fact kind: its name and its Avro schema, in alphabetical order.\npub const KINDS: &[(&str, &str)] = &[\n");
@@ -371,13 +377,7 @@ fn generate_facts(facts: &[(String, Value)]) -> String {
     }
     code.push_str("];\n/// The body of a fact of any kind.\n#[derive(Debug, Clone, PartialEq, serde::Serialize)]\n#[serde(untagged)]\npub enum FactBody {\n");
     for (stem, schema) in facts {
-        let _ = writeln!(
-            code,
-            "    /// {}\n    {}({}),",
-            text(schema, "doc").lines().next().unwrap_or_default(),
-            camel(stem),
-            text(schema, "name")
-        );
+        let _ = writeln!(code, "    /// {}\n    {}({}),", summary(schema), camel(stem), text(schema, "name"));
     }
     code.push_str("}\nimpl FactBody {\n    /// Reads the body of a fact of `kind`; `None` when no such kind exists.\n    ///\n    /// # Errors\n    /// When the bytes are not that kind's Avro encoding.\n    pub fn decode(kind: &str, reader: &mut crate::codec::Reader<'_>) -> Option<Result<Self, crate::codec::DecodeError>> {\n        match kind {\n");
     for (stem, _) in facts {

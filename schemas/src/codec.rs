@@ -3,10 +3,17 @@
 //! `apache-avro` is the authority on schemas and reads whatever another schema version wrote; on the hot path it would build one
 //! dynamic value per record, so the generated types read and write their bytes directly. `tests/avro.rs` holds both together.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use crate::time::Micros;
 
 /// Longest array, string or byte sequence accepted, in items or bytes: far above any real record, far below harm.
 pub const LENGTH_MAX: usize = 16 << 20;
+
+/// Most array items that memory is taken for before they are read: an item can need a hundred times the byte that announces it.
+const ITEMS_RESERVED_MAX: usize = 1024;
 
 /// Why bytes are not a valid encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -169,6 +176,56 @@ pub trait Record: Avro {
     const SCHEMA: &'static str;
     /// The schema's Rabin fingerprint (CRC-64-AVRO of its canonical form).
     const FINGERPRINT: u64;
+}
+
+/// A record whose Rust type is not known where it is used.
+pub trait AnyRecord: fmt::Debug {
+    /// Its Avro encoding.
+    fn to_avro(&self) -> Vec<u8>;
+
+    /// Its fields as JSON, by name.
+    ///
+    /// # Errors
+    /// Never for generated records; `serde_json` cannot know.
+    fn to_json(&self) -> serde_json::Result<serde_json::Value>;
+}
+
+impl<T: Avro + Serialize + fmt::Debug> AnyRecord for T {
+    fn to_avro(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(self)
+    }
+}
+
+/// A record type as a value, for what treats all of them alike: schema registries, printing, checks.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordType {
+    /// Its [`Record::NAME`].
+    pub name: &'static str,
+    /// Its [`Record::SCHEMA`].
+    pub schema: &'static str,
+    /// Its [`Record::FINGERPRINT`].
+    pub fingerprint: u64,
+    /// Reads one record and leaves the reader behind it.
+    pub decode: fn(&mut Reader<'_>) -> Result<Box<dyn AnyRecord>, DecodeError>,
+}
+
+impl RecordType {
+    /// The type `T` as a value.
+    #[must_use]
+    pub const fn of<T: Record + AnyRecord + 'static>() -> Self {
+        Self {
+            name: T::NAME,
+            schema: T::SCHEMA,
+            fingerprint: T::FINGERPRINT,
+            decode: |reader| T::decode(reader).map(|record| Box::new(record) as Box<dyn AnyRecord>),
+        }
+    }
 }
 
 /// A generated record or enum, which may be an array's item.
@@ -386,13 +443,181 @@ fn read_array<T: Avro>(reader: &mut Reader<'_>) -> Result<Vec<T>, DecodeError> {
         if count == 0 {
             return Ok(items);
         }
+        if count > LENGTH_MAX - items.len() {
+            return Err(DecodeError::Length((items.len() + count) as i64));
+        }
         // Every item we declare takes at least one byte, so a count above what is left is a lie; checked before memory is taken.
         if count > reader.rest().len() {
             return Err(DecodeError::Truncated);
         }
-        items.reserve(count);
+        items.reserve(count.min(ITEMS_RESERVED_MAX));
         for _ in 0..count {
             items.push(T::decode(reader)?);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::CarData;
+    use crate::shared::{Compound, FactHeader};
+
+    fn long(bytes: &[u8]) -> Result<i64, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let number = reader.long()?;
+        reader.finish()?;
+        Ok(number)
+    }
+
+    fn decode<T: Avro>(bytes: &[u8]) -> Result<T, DecodeError> {
+        T::decode(&mut Reader::new(bytes))
+    }
+
+    fn number(value: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_long(value, &mut out);
+        out
+    }
+
+    #[test]
+    fn numbers_at_the_edge_of_every_length_read_back() {
+        let mut edges = vec![0, i64::MIN, i64::MAX, i64::from(i32::MIN), i64::from(i32::MAX)];
+        for bits in (6..63).step_by(7) {
+            edges.extend([(1 << bits) - 1, 1 << bits, -(1 << bits), -(1 << bits) - 1]);
+        }
+        for value in edges {
+            assert_eq!(long(&number(value)), Ok(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_number_furthest_from_zero_takes_ten_bytes() {
+        assert_eq!(number(i64::MIN), [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(number(i64::MAX), [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(number(-1), [0x01]);
+        assert_eq!(number(63), [0x7e]);
+        assert_eq!(number(64), [0x80, 0x01]);
+    }
+
+    #[test]
+    fn a_number_of_more_than_64_bits_is_too_long() {
+        let mut bits_65 = [0xff; 10];
+        bits_65[9] = 0x02;
+        assert_eq!(long(&bits_65), Err(DecodeError::NumberTooLong));
+        assert_eq!(long(&[0x80; 11]), Err(DecodeError::NumberTooLong));
+        let mut eleven_bytes = [0x80; 11];
+        eleven_bytes[10] = 0x00;
+        assert_eq!(long(&eleven_bytes), Err(DecodeError::NumberTooLong));
+    }
+
+    #[test]
+    fn a_number_padded_to_ten_bytes_is_still_that_number() {
+        let mut padded = [0x80; 10];
+        padded[0] = 0x82;
+        padded[9] = 0x00;
+        assert_eq!(long(&padded), Ok(1));
+    }
+
+    #[test]
+    fn a_number_that_the_bytes_end_in_is_cut_short_and_nothing_is_taken() {
+        for length in 0..10 {
+            let bytes = vec![0xff; length];
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(reader.long(), Err(DecodeError::Truncated));
+            assert_eq!(reader.rest().len(), length);
+        }
+    }
+
+    #[test]
+    fn an_int_of_more_than_32_bits_is_refused() {
+        assert_eq!(decode(&number(i64::from(i32::MIN))), Ok(i32::MIN));
+        assert_eq!(decode(&number(i64::from(i32::MAX))), Ok(i32::MAX));
+        assert_eq!(decode::<i32>(&number(i64::from(i32::MAX) + 1)), Err(DecodeError::NumberTooLong));
+        assert_eq!(decode::<i32>(&number(i64::from(i32::MIN) - 1)), Err(DecodeError::NumberTooLong));
+    }
+
+    #[test]
+    fn a_negative_block_count_is_followed_by_its_size_in_bytes() {
+        let with_size = [number(-2), number(2), number(7), number(-8), number(0)].concat();
+        let mut reader = Reader::new(&with_size);
+        assert_eq!(Vec::<i64>::decode(&mut reader), Ok(vec![7, -8]));
+        assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn an_array_may_come_in_several_blocks() {
+        let blocks = [number(1), number(7), number(-1), number(1), number(8), number(1), number(9), number(0)].concat();
+        assert_eq!(decode(&blocks), Ok(vec![7_i64, 8, 9]));
+        assert_eq!(decode::<Vec<i64>>(&blocks[..blocks.len() - 1]), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn a_block_count_beyond_the_limit_is_refused_in_either_sign() {
+        let beyond = LENGTH_MAX as i64 + 1;
+        assert_eq!(decode::<Vec<i64>>(&number(beyond)), Err(DecodeError::Length(beyond)));
+        assert_eq!(decode::<Vec<i64>>(&[number(-beyond), number(0)].concat()), Err(DecodeError::Length(beyond)));
+        assert_eq!(decode::<Vec<i64>>(&[number(i64::MIN), number(0)].concat()), Err(DecodeError::Length(i64::MIN)));
+    }
+
+    #[test]
+    fn blocks_that_add_up_beyond_the_limit_are_refused() {
+        let limit = LENGTH_MAX as i64;
+        let bytes = [number(1), number(7), number(limit)].concat();
+        assert_eq!(decode::<Vec<i64>>(&bytes), Err(DecodeError::Length(limit + 1)));
+    }
+
+    #[test]
+    fn a_count_of_more_items_than_bytes_are_left_is_cut_short() {
+        assert_eq!(decode::<Vec<FactHeader>>(&number(LENGTH_MAX as i64)), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn a_text_or_byte_length_below_zero_or_beyond_the_limit_is_refused() {
+        for length in [-1, i64::MIN, LENGTH_MAX as i64 + 1, i64::MAX] {
+            assert_eq!(decode::<String>(&number(length)), Err(DecodeError::Length(length)));
+            assert_eq!(decode::<Vec<u8>>(&number(length)), Err(DecodeError::Length(length)));
+        }
+        assert_eq!(decode::<String>(&number(LENGTH_MAX as i64)), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn what_no_schema_of_ours_can_mean_is_refused() {
+        assert_eq!(decode::<bool>(&[2]), Err(DecodeError::Boolean(2)));
+        assert_eq!(decode::<Option<i32>>(&number(2)), Err(DecodeError::Branch(2)));
+        assert_eq!(decode::<Option<i32>>(&number(-1)), Err(DecodeError::Branch(-1)));
+        assert_eq!(decode::<Reading>(&number(3)), Err(DecodeError::Branch(3)));
+        assert_eq!(decode::<String>(&[2, 0xff]), Err(DecodeError::Utf8));
+        assert_eq!(decode::<Compound>(&number(6)), Err(DecodeError::Symbol { name: "Compound", index: 6 }));
+        assert_eq!(decode::<Compound>(&number(-1)), Err(DecodeError::Symbol { name: "Compound", index: -1 }));
+    }
+
+    #[test]
+    fn bytes_after_the_last_field_are_trailing() {
+        let mut reader = Reader::new(&[0, 0, 0]);
+        assert_eq!(reader.long(), Ok(0));
+        assert_eq!(reader.finish(), Err(DecodeError::Trailing(2)));
+    }
+
+    #[test]
+    fn every_cut_of_a_record_is_cut_short() {
+        let record = CarData {
+            meeting_key: 1267,
+            session_key: 9920,
+            driver_number: 81,
+            date: Micros(1_756_645_401_220_000),
+            rpm: 9691,
+            speed: 0,
+            n_gear: 1,
+            throttle: 104,
+            brake: 104,
+            drs: Some(8),
+            id: None,
+        };
+        let whole = record.to_avro();
+        assert_eq!(decode(&whole), Ok(record));
+        for length in 0..whole.len() {
+            assert_eq!(decode::<CarData>(&whole[..length]), Err(DecodeError::Truncated), "{length}");
         }
     }
 }

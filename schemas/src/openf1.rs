@@ -38,6 +38,14 @@ pub enum Refusal {
         /// Greatest value accepted.
         high: f64,
     },
+    /// A number that has no range is infinite or no number at all.
+    #[error("field `{field}` is {found}, not a finite number")]
+    NotFinite {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: f64,
+    },
     /// The bytes are not the collection's Avro encoding.
     #[error(transparent)]
     Encoding(#[from] DecodeError),
@@ -62,10 +70,10 @@ pub trait Document: Sized {
     /// When a field is missing or has the wrong type.
     fn from_json(document: &Map<String, Value>) -> Result<Self, Refusal>;
 
-    /// Checks each field against the range its schema declares.
+    /// Checks each field against the range its schema declares, and numbers without a range for being finite.
     ///
     /// # Errors
-    /// For the first field outside its range.
+    /// For the first field that fails.
     fn check_ranges(&self) -> Result<(), Refusal>;
 }
 
@@ -140,12 +148,54 @@ pub fn in_range<N: PartialOrd + Into<f64> + Copy>(field: &'static str, value: N,
     Err(Refusal::Range { field, found: value.into(), low: low.into(), high: high.into() })
 }
 
+/// A value that may hold floats. JSON has no infinite ones, Avro does.
+pub trait Floats {
+    /// The first float that is infinite or no number at all.
+    fn first_not_finite(&self) -> Option<f64>;
+}
+
+impl Floats for f64 {
+    #[inline]
+    fn first_not_finite(&self) -> Option<f64> {
+        (!self.is_finite()).then_some(*self)
+    }
+}
+
+impl Floats for Reading {
+    #[inline]
+    fn first_not_finite(&self) -> Option<f64> {
+        if let Self::Number(number) = self { number.first_not_finite() } else { None }
+    }
+}
+
+impl<T: Floats> Floats for Option<T> {
+    #[inline]
+    fn first_not_finite(&self) -> Option<f64> {
+        self.as_ref().and_then(T::first_not_finite)
+    }
+}
+
+impl<T: Floats> Floats for Vec<T> {
+    fn first_not_finite(&self) -> Option<f64> {
+        self.iter().find_map(T::first_not_finite)
+    }
+}
+
+/// Checks that a field holds finite numbers only.
+///
+/// # Errors
+/// When one is not.
+#[inline]
+pub fn finite(field: &'static str, value: &impl Floats) -> Result<(), Refusal> {
+    value.first_not_finite().map_or(Ok(()), |found| Err(Refusal::NotFinite { field, found }))
+}
+
 impl FromJson for i64 {
     const EXPECTED: &'static str = "a whole number";
     fn from_json(value: &Value) -> Option<Self> {
-        // 2^53: above it a float no longer tells whole numbers apart.
+        // 2^53: from here on a float no longer tells whole numbers apart.
         const EXACT: f64 = 9_007_199_254_740_992.0;
-        value.as_i64().or_else(|| value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT).map(|float| float as Self))
+        value.as_i64().or_else(|| value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT).map(|float| float as Self))
     }
 }
 
@@ -210,7 +260,7 @@ impl<T: FromJson> FromJson for Option<T> {
 }
 
 impl<T: FromJson> FromJson for Vec<T> {
-    const EXPECTED: &'static str = "a list";
+    const EXPECTED: &'static str = "a list of what its schema declares";
     fn from_json(value: &Value) -> Option<Self> {
         value.as_array()?.iter().map(T::from_json).collect()
     }

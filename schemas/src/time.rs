@@ -25,10 +25,10 @@ impl Micros {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The last whole second not after this moment.
+    /// The last whole second not after this moment; the start of the range when it holds none.
     #[must_use]
     pub const fn whole_second(self) -> Self {
-        Self(self.0.div_euclid(Self::SECOND) * Self::SECOND)
+        Self(self.0.div_euclid(Self::SECOND).saturating_mul(Self::SECOND))
     }
 }
 
@@ -56,8 +56,9 @@ impl FromStr for Micros {
         if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
             return Ok(Self(timestamp.as_microsecond()));
         }
-        // jiff would take a bare date as midnight; a sample that says no time of day is not a sample.
-        if !text.contains('T') && !text.contains(' ') {
+        // jiff would take a bare date as midnight; a sample that says no time of day is not a sample. It would also drop the time zone
+        // of `[Asia/Tokyo]`, and what is left is not UTC.
+        if !text.contains(['T', ' ']) || text.contains('[') {
             return Err(refuse());
         }
         let civil: jiff::civil::DateTime = text.parse().map_err(|_| refuse())?;
@@ -110,6 +111,12 @@ mod tests {
     }
 
     #[test]
+    fn a_time_zone_by_name_is_never_taken_for_utc() {
+        assert!("2025-08-31T13:03:21[Asia/Tokyo]".parse::<Micros>().is_err());
+        assert_eq!("2025-08-31T22:03:21+09:00[Asia/Tokyo]".parse(), Ok(Micros(1_756_645_401_000_000)));
+    }
+
+    #[test]
     fn a_time_prints_as_rfc_3339_and_reads_back() {
         let time = Micros(1_756_645_401_220_001);
         assert_eq!(time.to_string(), "2025-08-31T13:03:21.220001Z");
@@ -120,5 +127,6 @@ mod tests {
     fn a_whole_second_is_never_after_the_moment_even_before_1970() {
         assert_eq!(Micros(1_999_999).whole_second(), Micros(1_000_000));
         assert_eq!(Micros(-1).whole_second(), Micros(-1_000_000));
+        assert_eq!(Micros(i64::MIN).whole_second(), Micros(i64::MIN));
     }
 }

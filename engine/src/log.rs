@@ -85,7 +85,8 @@ pub trait EventLog {
     /// When the log cannot be reached.
     fn ledger(&mut self, session_key: i32, from_seq: u64) -> Result<Vec<Vec<u8>>, Self::Error>;
 
-    /// Raw records of the session from `positions` on, at most about `records_max`; a stream without a position starts at its beginning.
+    /// Raw records of the session from `positions` on, at most about `records_max` but at least the next of each stream that has one; a
+    /// stream without a position starts at its beginning.
     ///
     /// # Errors
     /// When the log cannot be reached.

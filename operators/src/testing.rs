@@ -5,7 +5,7 @@ use pitwall_engine::graph::GraphBuilder;
 use pitwall_engine::limits::Limits;
 use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_schemas::codec::Fact;
-use pitwall_schemas::raw::{CarData, Location, Sample};
+use pitwall_schemas::raw::{CarData, Driver, Lap, Location, RaceControl, Sample};
 use pitwall_schemas::shared::{FactHeader, KnownAtQuality};
 
 /// The session every fixture belongs to.
@@ -89,4 +89,63 @@ pub(crate) fn car_data(driver_number: i32, date: Micros, speed: i32) -> Sample {
 
 pub(crate) fn location(driver_number: i32, date: Micros, [x, y, z]: [i32; 3]) -> Sample {
     Sample::Location(Location { meeting_key: 1267, session_key: SESSION, driver_number, date, x, y, z, id: None })
+}
+
+pub(crate) fn driver(driver_number: i32) -> Driver {
+    Driver {
+        meeting_key: 1267,
+        session_key: SESSION,
+        driver_number,
+        broadcast_name: None,
+        full_name: None,
+        first_name: None,
+        last_name: None,
+        name_acronym: None,
+        team_name: None,
+        team_colour: None,
+        headshot_url: None,
+        country_code: None,
+        id: None,
+    }
+}
+
+/// A version of a lap's document that says nothing yet.
+pub(crate) fn lap(driver_number: i32, lap_number: i32) -> Lap {
+    Lap {
+        meeting_key: 1267,
+        session_key: SESSION,
+        driver_number,
+        lap_number,
+        date_start: None,
+        duration_sector_1: None,
+        duration_sector_2: None,
+        duration_sector_3: None,
+        lap_duration: None,
+        i1_speed: None,
+        i2_speed: None,
+        st_speed: None,
+        is_pit_out_lap: false,
+        segments_sector_1: None,
+        segments_sector_2: None,
+        segments_sector_3: None,
+        id: None,
+    }
+}
+
+/// A message of race control that concerns nothing in particular; its `_id` rises with its date.
+pub(crate) fn race_control(date: Micros, message: &str) -> RaceControl {
+    RaceControl {
+        meeting_key: 1267,
+        session_key: SESSION,
+        date,
+        driver_number: None,
+        lap_number: None,
+        category: Some("Other".into()),
+        flag: None,
+        scope: None,
+        sector: None,
+        qualifying_phase: None,
+        message: Some(message.into()),
+        id: Some(date.0),
+    }
 }

@@ -1,0 +1,141 @@
+//! Drivers: `drivers` documents folded into one entry per car; a fact only when something in it changed.
+//!
+//! The feed sends the whole list at the start and single entries again when they change (OpenF1 `drivers`). A version with a lower
+//! `_id` than the one taken is stale and ignored; a null does not erase what is known.
+
+use pitwall_engine::operator::{Context, Handle, Issued, Operator};
+use pitwall_schemas::facts;
+use pitwall_schemas::raw::Driver;
+use serde::{Deserialize, Serialize};
+
+use crate::by_driver::ByDriver;
+use crate::known::{Known, in_order};
+
+/// Folds the driver list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DriversOperator;
+
+/// Every entry of the driver list.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    entries: ByDriver<Entry>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Entry {
+    /// `_id` of the newest version taken.
+    version: Option<i64>,
+    broadcast_name: Known<String>,
+    full_name: Known<String>,
+    acronym: Known<String>,
+    team_name: Known<String>,
+    team_colour: Known<String>,
+    country_code: Known<String>,
+    issued: Option<Issued>,
+}
+
+impl Entry {
+    fn fold(&mut self, document: &Driver, seq: u64) -> bool {
+        // `|` and not `||`: every field is taken.
+        self.broadcast_name.take(document.broadcast_name.clone(), seq)
+            | self.full_name.take(document.full_name.clone(), seq)
+            | self.acronym.take(document.name_acronym.clone(), seq)
+            | self.team_name.take(document.team_name.clone(), seq)
+            | self.team_colour.take(document.team_colour.clone(), seq)
+            | self.country_code.take(document.country_code.clone(), seq)
+    }
+
+    fn fields(&self) -> [&Known<String>; 6] {
+        [&self.broadcast_name, &self.full_name, &self.acronym, &self.team_name, &self.team_colour, &self.country_code]
+    }
+
+    fn fact(&self, driver_number: i32) -> facts::Driver {
+        let [broadcast_name, full_name, acronym, team_name, team_colour, country_code] = self.fields().map(|field| field.value().cloned());
+        facts::Driver { driver_number, broadcast_name, full_name, acronym, team_name, team_colour, country_code }
+    }
+}
+
+impl Operator for DriversOperator {
+    const NAME: &'static str = "drivers";
+    const VERSION: u32 = 1;
+    type Output = facts::Driver;
+    type State = State;
+}
+
+impl Handle<Driver> for DriversOperator {
+    fn apply(&self, state: &mut State, document: &Driver, context: &mut Context<'_, facts::Driver>) {
+        let entry = state.entries.entry(document.driver_number);
+        if document.id < entry.version {
+            return;
+        }
+        entry.version = document.id;
+        let has_changed = entry.fold(document, context.seq());
+        if !has_changed && entry.issued.is_some() {
+            return;
+        }
+        let mut causes = in_order(entry.fields().map(Known::cause));
+        if causes.is_empty() {
+            // An entry with nothing but its number still says that the car is there.
+            causes.push(context.seq());
+        }
+        let fact = entry.fact(document.driver_number);
+        entry.issued = Some(context.draft(fact).because(&causes).correcting(entry.issued).emit());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, driver};
+    use pitwall_schemas::raw::Sample;
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            graph.publish(DriversOperator, |inputs| inputs.samples::<Driver>());
+        })
+    }
+
+    fn with(driver_number: i32, change: impl FnOnce(&mut Driver)) -> Sample {
+        let mut document = driver(driver_number);
+        change(&mut document);
+        Sample::Drivers(document)
+    }
+
+    #[test]
+    fn a_document_sent_again_says_nothing() {
+        let mut bench = bench();
+        for ms in 0..3 {
+            bench.arrive(ms, with(1, |document| document.name_acronym = Some("VER".into())));
+        }
+        assert_eq!(bench.facts::<facts::Driver>().len(), 1);
+    }
+
+    #[test]
+    fn a_change_corrects_what_was_said_and_names_the_versions_that_hold() {
+        let mut bench = bench();
+        bench.arrive(0, with(1, |document| (document.name_acronym, document.id) = (Some("VER".into()), Some(1))));
+        bench.arrive(1, with(4, |document| document.name_acronym = Some("NOR".into())));
+        bench.arrive(2, with(1, |document| (document.team_name, document.id) = (Some("Red Bull Racing".into()), Some(2))));
+        let facts = bench.facts::<facts::Driver>();
+        let (header, fact) = &facts[2];
+        assert_eq!((header.revision, header.supersedes, header.causes.as_slice()), (1, Some(0), [0, 2].as_slice()));
+        assert_eq!((fact.acronym.as_deref(), fact.team_name.as_deref()), (Some("VER"), Some("Red Bull Racing")));
+    }
+
+    #[test]
+    fn a_stale_version_is_ignored() {
+        let mut bench = bench();
+        bench.arrive(0, with(1, |document| (document.team_name, document.id) = (Some("new".into()), Some(2))));
+        bench.arrive(1, with(1, |document| (document.team_name, document.id) = (Some("old".into()), Some(1))));
+        assert_eq!(bench.facts::<facts::Driver>().len(), 1);
+    }
+
+    #[test]
+    fn an_entry_with_nothing_but_its_number_is_said_once() {
+        let mut bench = bench();
+        bench.arrive(0, with(1, |_| {}));
+        bench.arrive(1, with(1, |_| {}));
+        let facts = bench.facts::<facts::Driver>();
+        assert_eq!((facts.len(), facts[0].0.causes.as_slice()), (1, [0].as_slice()));
+    }
+}

@@ -1,0 +1,81 @@
+//! Values folded from the versions of a document, each with the ledger record that gave it.
+//!
+//! OpenF1 sends a document again whenever something in it becomes known, so a later version repeats what earlier ones said. The cause
+//! of a value is the first version that gave it as it is now.
+
+use serde::{Deserialize, Serialize};
+
+/// A value that is unknown at first, and the ledger record that gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known<T>(Option<(T, u64)>);
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Known<T> {
+    /// The value, if known.
+    #[must_use]
+    pub fn value(&self) -> Option<&T> {
+        self.0.as_ref().map(|(value, _)| value)
+    }
+
+    /// Ledger sequence number of the record that gave the value.
+    #[must_use]
+    pub fn cause(&self) -> Option<u64> {
+        self.0.as_ref().map(|(_, cause)| *cause)
+    }
+}
+
+impl<T: PartialEq> Known<T> {
+    /// Takes what ledger record `cause` says and tells whether the value changed. What the record does not say stays as it was: a
+    /// null is the absence of news, not news of absence.
+    pub fn take(&mut self, value: Option<T>, cause: u64) -> bool {
+        match value {
+            Some(value) if self.value() != Some(&value) => {
+                self.0 = Some((value, cause));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Ledger sequence numbers as a fact names them: rising, each once.
+#[must_use]
+pub fn in_order(causes: impl IntoIterator<Item = Option<u64>>) -> Vec<u64> {
+    let mut causes: Vec<u64> = causes.into_iter().flatten().collect();
+    causes.sort_unstable();
+    causes.dedup();
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_the_first_record_that_gave_the_present_value() {
+        let mut known = Known::default();
+        assert!(known.take(Some(27), 3));
+        assert!(!known.take(Some(27), 4));
+        assert_eq!(known.cause(), Some(3));
+        assert!(known.take(Some(28), 5));
+        assert_eq!((known.value(), known.cause()), (Some(&28), Some(5)));
+    }
+
+    #[test]
+    fn a_null_does_not_erase_a_known_value() {
+        let mut known = Known::default();
+        known.take(Some(27), 3);
+        assert!(!known.take(None, 4));
+        assert_eq!(known.value(), Some(&27));
+    }
+
+    #[test]
+    fn causes_are_named_once_and_in_order() {
+        assert_eq!(in_order([Some(9), None, Some(2), Some(9)]), [2, 9]);
+    }
+}

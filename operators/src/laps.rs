@@ -1,0 +1,804 @@
+//! Laps: versions of `laps` documents folded into one lap per car and number, with what the feed leaves out inferred and every time
+//! compared; track status tells when the race started and when the session ended.
+//!
+//! Rules, with their source:
+//! * A version with a lower `_id` than the one taken is stale and ignored; one that says nothing new is silent; a null does not erase
+//!   (OpenF1 sends whole documents, in which what is known stays).
+//! * Lap time: as sent, else the sum of the three sectors (OpenF1).
+//! * Late times: a sector 2, sector 3 or lap time that stands in a document of a lap begun less than 10 s ago, without a sector 1, was
+//!   driven on the lap before and goes there if it is missing there (OpenF1). If that lap is unknown, as after a late join, the time
+//!   goes nowhere. Later versions repeat the time in the wrong place, so it is remembered and passed over.
+//! * Lap 1 of a race has no time in the feed: it begins when the session starts and ends when the car's lap 2 begins, and sector 1 is
+//!   what sectors 2 and 3 leave of it (OpenF1). OpenF1's documents may carry the same inference, so a race's lap 1 is always marked as
+//!   inferred, and its sector 1 is when it came together with the lap time.
+//! * In a race, laps begun after the chequered flag are dropped (OpenF1). Elsewhere they stay, but their times are no best.
+//! * Marks: a time is compared with the best of the car and of the session as it becomes known; being equal is not being better.
+//!   Qualifying starts afresh with each segment: laps known of by then belong to the segments before (FastF1). When a best time is
+//!   taken back, the next best takes its place.
+//! * No best, and so yellow whatever they are: the lap time and sector 1 of a race's lap 1, which begins on the grid; the lap time of a
+//!   pit-out lap outside races, which counts the wait in the garage; times of laps begun after the end. In a race a pit-out lap is timed
+//!   from line to line and compared like any other (FastF1 takes the feed's own flag).
+
+use std::collections::BTreeMap;
+
+use pitwall_engine::Micros;
+use pitwall_engine::operator::{Context, Handle, Issued, Operator};
+use pitwall_schemas::facts::{self, SessionState, TrackStatus};
+use pitwall_schemas::raw::Lap;
+use pitwall_schemas::shared::Mark;
+use serde::{Deserialize, Serialize};
+
+use crate::by_driver::ByDriver;
+use crate::known::{Known, in_order};
+
+/// Places of the times of one lap.
+const SECTOR_1: usize = 0;
+const SECTOR_2: usize = 1;
+const SECTOR_3: usize = 2;
+const LAP: usize = 3;
+
+/// The three sectors and the lap, each in milliseconds.
+type Times = [Option<i32>; 4];
+
+/// Folds lap documents.
+#[derive(Debug, Clone, Copy)]
+pub struct LapsOperator {
+    /// A sector 2, sector 3 or lap time known less than this after a lap began, ms, is of the lap before (OpenF1: 10 s).
+    pub late_time_ms: i64,
+}
+
+impl Default for LapsOperator {
+    fn default() -> Self {
+        Self { late_time_ms: 10_000 }
+    }
+}
+
+/// Every lap of the session.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    rules: Rules,
+    /// When the race started.
+    started_at: Known<Micros>,
+    qualifying_phase: Option<i32>,
+    cars: ByDriver<Car>,
+}
+
+/// What decides which laps and times count.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Rules {
+    /// Whether the session is a race: only there race control counts laps.
+    is_race: bool,
+    /// When the session, or the segment of qualifying, ended.
+    finished_at: Option<Micros>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Car {
+    /// By number; the schema ends at 200.
+    laps: BTreeMap<i32, LapState>,
+    /// Best times so far, ms; in qualifying those of this segment.
+    bests: Times,
+    /// Laps below this belong to earlier segments of qualifying.
+    first_lap_of_segment: i32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LapState {
+    /// `_id` of the newest version taken.
+    version: Option<i64>,
+    started_at: Known<Micros>,
+    is_pit_out_lap: Known<bool>,
+    /// Times as sent, ms.
+    sent: [Known<i32>; 4],
+    /// Times that this lap's document carried but the lap before had driven, ms.
+    late: Times,
+    /// Times as last said, ms: sent or inferred.
+    said: Times,
+    /// How those compared when they were first said.
+    marks: [Mark; 4],
+    /// At the two intermediates and the speed trap, km/h.
+    speeds: [Known<i32>; 3],
+    segments: [Known<Vec<u16>>; 3],
+    issued: Option<Issued>,
+}
+
+impl Default for LapState {
+    fn default() -> Self {
+        Self {
+            version: None,
+            started_at: Known::default(),
+            is_pit_out_lap: Known::default(),
+            sent: Default::default(),
+            late: Times::default(),
+            said: Times::default(),
+            marks: [Mark::None; 4],
+            speeds: Default::default(),
+            segments: Default::default(),
+            issued: None,
+        }
+    }
+}
+
+/// A lap's times as far as they can be told.
+struct Told {
+    times: Times,
+    is_lap_inferred: bool,
+    is_sector_1_inferred: bool,
+    /// The ledger record of the next lap's start, when the lap time was inferred from it.
+    end_cause: Option<u64>,
+}
+
+impl LapState {
+    /// Takes what a version says, but for its start and its times as they came: those are `times` by now.
+    fn fold(&mut self, document: &Lap, times: Times, seq: u64) -> bool {
+        let mut has_changed = self.is_pit_out_lap.take(Some(document.is_pit_out_lap), seq);
+        for (known, time) in self.sent.iter_mut().zip(times) {
+            has_changed |= known.take(time, seq);
+        }
+        for (known, speed) in self.speeds.iter_mut().zip([document.i1_speed, document.i2_speed, document.st_speed]) {
+            has_changed |= known.take(speed.map(|speed| speed.round() as i32), seq);
+        }
+        let sectors = [&document.segments_sector_1, &document.segments_sector_2, &document.segments_sector_3];
+        for (known, codes) in self.segments.iter_mut().zip(sectors) {
+            has_changed |= known.take(codes.as_deref().map(segment_codes), seq);
+        }
+        has_changed
+    }
+
+    /// The times, with what can be inferred of those that were not sent. `race_lap_1_end` is the start of lap 2 if this is lap 1 of a
+    /// race.
+    fn tell(&self, is_race_lap_1: bool, race_lap_1_end: Option<&Known<Micros>>) -> Told {
+        let mut times = self.sent.each_ref().map(|known| known.value().copied());
+        let mut told = Told { times, is_lap_inferred: false, is_sector_1_inferred: false, end_cause: None };
+        if times[LAP].is_none()
+            && let [Some(sector_1), Some(sector_2), Some(sector_3), _] = times
+        {
+            times[LAP] = Some(sector_1 + sector_2 + sector_3);
+            told.is_lap_inferred = true;
+        }
+        if is_race_lap_1 {
+            told.is_lap_inferred = true;
+            if times[LAP].is_none()
+                && let (Some(start), Some(end)) = (self.started_at.value(), race_lap_1_end)
+            {
+                times[LAP] = end.value().and_then(|end| positive_milliseconds(end.since(*start)));
+                told.end_cause = end.cause();
+            }
+            if let [None, Some(sector_2), Some(sector_3), Some(lap)] = times {
+                times[SECTOR_1] = Some(lap - sector_2 - sector_3).filter(|time| *time > 0);
+                told.is_sector_1_inferred = true;
+            } else {
+                told.is_sector_1_inferred = times[SECTOR_1].is_some() && self.sent[SECTOR_1].cause() == self.sent[LAP].cause();
+            }
+        }
+        told.is_lap_inferred &= times[LAP].is_some();
+        told.is_sector_1_inferred &= times[SECTOR_1].is_some();
+        told.times = times;
+        told
+    }
+
+    fn causes(&self, told: &Told) -> Vec<u64> {
+        in_order(
+            [self.started_at.cause(), self.is_pit_out_lap.cause(), told.end_cause]
+                .into_iter()
+                .chain(self.sent.iter().chain(&self.speeds).map(Known::cause))
+                .chain(self.segments.iter().map(Known::cause)),
+        )
+    }
+
+    fn fact(&self, driver_number: i32, lap_number: i32, told: &Told) -> facts::Lap {
+        let [sector_1_ms, sector_2_ms, sector_3_ms, lap_ms] = told.times;
+        let [sector_1_mark, sector_2_mark, sector_3_mark, lap_mark] = self.marks;
+        let [i1_speed, i2_speed, st_speed] = self.speeds.each_ref().map(|known| known.value().copied());
+        let [segments_1, segments_2, segments_3] =
+            self.segments.each_ref().map(|known| known.value().into_iter().flatten().copied().map(i32::from).collect());
+        facts::Lap {
+            driver_number,
+            lap_number,
+            started_at: self.started_at.value().copied(),
+            lap_ms,
+            lap_inferred: told.is_lap_inferred,
+            sector_1_ms,
+            sector_2_ms,
+            sector_3_ms,
+            sector_1_inferred: told.is_sector_1_inferred,
+            sector_1_mark,
+            sector_2_mark,
+            sector_3_mark,
+            lap_mark,
+            i1_speed,
+            i2_speed,
+            st_speed,
+            is_pit_out_lap: self.is_pit_out_lap(),
+            segments_1,
+            segments_2,
+            segments_3,
+            is_complete: lap_ms.is_some(),
+        }
+    }
+
+    fn is_pit_out_lap(&self) -> bool {
+        self.is_pit_out_lap.value().copied().unwrap_or(false)
+    }
+}
+
+impl Car {
+    /// Takes the times out of `times` that the lap before `lap_number` had driven, and tells whether that lap learned something.
+    fn move_late_times(&mut self, lap_number: i32, times: &mut Times, seq: u64) -> bool {
+        let mut has_changed = false;
+        let mut late = [None; 4];
+        for index in [SECTOR_2, SECTOR_3, LAP] {
+            late[index] = times[index].take();
+            if let Some(previous) = self.laps.get_mut(&(lap_number - 1))
+                && previous.sent[index].value().is_none()
+            {
+                has_changed |= previous.sent[index].take(late[index], seq);
+            }
+        }
+        if let Some(lap) = self.laps.get_mut(&lap_number) {
+            for (kept, late) in lap.late.iter_mut().zip(late) {
+                *kept = late.or(*kept);
+            }
+        }
+        has_changed
+    }
+}
+
+impl State {
+    /// Starts the bests afresh if this is another segment of qualifying than before.
+    fn begin_segment(&mut self, qualifying_phase: Option<i32>) {
+        if qualifying_phase.is_none() || qualifying_phase == self.qualifying_phase {
+            return;
+        }
+        self.qualifying_phase = qualifying_phase;
+        for (_, car) in self.cars.iter_mut() {
+            car.bests = Times::default();
+            car.first_lap_of_segment = car.laps.last_key_value().map_or(0, |(number, _)| number + 1);
+        }
+    }
+
+    /// Lets every car's lap 1 begin with the race; a late join may know laps before it knows of the start.
+    fn begin_race(&mut self, context: &mut Context<'_, facts::Lap>) {
+        let (start, seq) = (context.event_time(), context.seq());
+        self.started_at.take(Some(start), seq);
+        let driver_numbers: Vec<i32> = self.cars.iter().map(|(driver_number, _)| driver_number).collect();
+        for driver_number in driver_numbers {
+            let lap_1 = self.cars.get_mut(driver_number).and_then(|car| car.laps.get_mut(&1));
+            let has_changed = lap_1.is_some_and(|lap| lap.started_at.take(Some(start), seq));
+            self.say(driver_number, 1, has_changed, context);
+        }
+    }
+
+    /// Says the lap if anything in it changed, with the times that changed compared.
+    fn say(&mut self, driver_number: i32, lap_number: i32, has_changed: bool, context: &mut Context<'_, facts::Lap>) {
+        let Some(car) = self.cars.get(driver_number) else { return };
+        let Some(lap) = car.laps.get(&lap_number) else { return };
+        let is_race_lap_1 = self.rules.is_race && lap_number == 1;
+        let told = lap.tell(is_race_lap_1, car.laps.get(&2).map(|next| &next.started_at));
+        if !has_changed && told.times == lap.said && lap.issued.is_some() {
+            return;
+        }
+        for index in [SECTOR_1, SECTOR_2, SECTOR_3, LAP] {
+            self.compare(driver_number, lap_number, index, &told);
+        }
+        let Some(lap) = self.cars.get_mut(driver_number).and_then(|car| car.laps.get_mut(&lap_number)) else { return };
+        let happened_at = lap.started_at.value().copied().unwrap_or(context.event_time());
+        let fact = lap.fact(driver_number, lap_number, &told);
+        let draft = context.draft(fact).because(&lap.causes(&told)).at(happened_at).correcting(lap.issued);
+        lap.issued = Some(draft.emit());
+    }
+
+    /// Compares the time in place `index` with the bests, if it is another than was said.
+    fn compare(&mut self, driver_number: i32, lap_number: i32, index: usize, told: &Told) {
+        let time = told.times[index];
+        let Some(car) = self.cars.get_mut(driver_number) else { return };
+        let is_of_this_segment = lap_number >= car.first_lap_of_segment;
+        let Some(lap) = car.laps.get_mut(&lap_number) else { return };
+        if lap.said[index] == time {
+            return;
+        }
+        let before = std::mem::replace(&mut lap.said[index], time);
+        if !is_of_this_segment {
+            // What it compared with is gone: the mark stays as it was set.
+            return;
+        }
+        let may_be_best = self.rules.may_be_best(lap_number, lap, index);
+        if before.is_some() && before == car.bests[index] {
+            car.bests[index] = self.rules.next_best(car, lap_number, index);
+        }
+        let best_of_session = self.cars.iter().filter_map(|(_, car)| car.bests[index]).min();
+        let Some(car) = self.cars.get_mut(driver_number) else { return };
+        let is_better = |best: Option<i32>| may_be_best && time.is_some_and(|time| best.is_none_or(|best| time < best));
+        let mark = match (is_better(best_of_session), is_better(car.bests[index])) {
+            (true, _) => Mark::Purple,
+            (false, true) => Mark::Green,
+            (false, false) if time.is_some() => Mark::Yellow,
+            (false, false) => Mark::None,
+        };
+        if matches!(mark, Mark::Green | Mark::Purple) {
+            car.bests[index] = time;
+        }
+        if let Some(lap) = car.laps.get_mut(&lap_number) {
+            lap.marks[index] = mark;
+        }
+    }
+}
+
+impl Rules {
+    /// Whether the time in place `index` of a lap can be a best time at all.
+    fn may_be_best(&self, lap_number: i32, lap: &LapState, index: usize) -> bool {
+        let is_from_the_grid = self.is_race && lap_number == 1 && matches!(index, SECTOR_1 | LAP);
+        let is_from_the_garage = !self.is_race && index == LAP && lap.is_pit_out_lap();
+        !is_from_the_grid && !is_from_the_garage && !self.is_after_the_end(lap.started_at.value().copied())
+    }
+
+    fn is_after_the_end(&self, start: Option<Micros>) -> bool {
+        self.finished_at.is_some_and(|finish| start.is_some_and(|start| start > finish))
+    }
+
+    /// The car's best time in place `index` of this segment's laps other than `lap_number`. Runs over the car's laps, of which there
+    /// are at most 200, and only when its best time was taken back.
+    fn next_best(&self, car: &Car, lap_number: i32, index: usize) -> Option<i32> {
+        car.laps
+            .range(car.first_lap_of_segment..)
+            .filter(|(number, lap)| **number != lap_number && self.may_be_best(**number, lap, index))
+            .filter_map(|(_, lap)| lap.said[index])
+            .min()
+    }
+}
+
+/// Mini-sector codes; 0 for none.
+fn segment_codes(codes: &[Option<i32>]) -> Vec<u16> {
+    codes.iter().map(|code| code.and_then(|code| u16::try_from(code).ok()).unwrap_or(0)).collect()
+}
+
+/// A duration as OpenF1 sends it, s, in ms; a duration of nothing is no time.
+fn milliseconds(seconds: Option<f64>) -> Option<i32> {
+    seconds.map(|seconds| (seconds * 1_000.0).round() as i32).filter(|time| *time > 0)
+}
+
+/// A time span in µs as ms, if it is a time at all.
+fn positive_milliseconds(micros: i64) -> Option<i32> {
+    i32::try_from((micros + 500).div_euclid(1_000)).ok().filter(|time| *time > 0)
+}
+
+impl Operator for LapsOperator {
+    const NAME: &'static str = "laps";
+    const VERSION: u32 = 1;
+    type Output = facts::Lap;
+    type State = State;
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        vec![("late_time_ms", self.late_time_ms.to_string())]
+    }
+}
+
+impl Handle<Lap> for LapsOperator {
+    fn apply(&self, state: &mut State, document: &Lap, context: &mut Context<'_, facts::Lap>) {
+        let (driver_number, lap_number) = (document.driver_number, document.lap_number);
+        if lap_number < 1 {
+            return context.reject(format!("car {driver_number}'s lap {lap_number}: laps count from 1"));
+        }
+        if state.rules.is_race && state.rules.is_after_the_end(document.date_start) {
+            return;
+        }
+        let seq = context.seq();
+        let car = state.cars.entry(driver_number);
+        let lap = car.laps.entry(lap_number).or_default();
+        if document.id < lap.version {
+            return;
+        }
+        lap.version = document.id;
+        let mut times =
+            [document.duration_sector_1, document.duration_sector_2, document.duration_sector_3, document.lap_duration].map(milliseconds);
+        for (time, late) in times.iter_mut().zip(lap.late) {
+            *time = time.filter(|time| Some(*time) != late);
+        }
+        let began = document.date_start.or(lap.started_at.value().copied());
+        let is_late = times[SECTOR_1].is_none() && began.is_some_and(|began| context.now().since(began) < self.late_time_ms * 1_000);
+        let previous_has_changed = is_late && car.move_late_times(lap_number, &mut times, seq);
+        let Some(lap) = car.laps.get_mut(&lap_number) else { return };
+        // Lap 1 of a race begins with the race, whatever its document says.
+        let (start, start_cause) = match (lap_number, state.started_at.value(), state.started_at.cause()) {
+            (1, Some(start), Some(cause)) => (Some(*start), cause),
+            _ => (document.date_start, seq),
+        };
+        let has_changed = lap.started_at.take(start, start_cause) | lap.fold(document, times, seq);
+        // The lap before may have got a late time, and lap 1 ends when lap 2 begins.
+        state.say(driver_number, lap_number - 1, previous_has_changed, context);
+        state.say(driver_number, lap_number, has_changed, context);
+    }
+}
+
+impl Handle<TrackStatus> for LapsOperator {
+    fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, facts::Lap>) {
+        state.rules.is_race |= status.lap_number.is_some();
+        match status.session {
+            SessionState::Started => {
+                state.rules.finished_at = None;
+                state.begin_segment(status.qualifying_phase);
+                // A start later than lap 1 is a restart that a late join saw. A restart on lap 1 leaves the lap running.
+                let is_first_start = state.started_at.value().is_none() && status.lap_number.is_some_and(|lap| lap <= 1);
+                if is_first_start {
+                    state.begin_race(context);
+                }
+            }
+            SessionState::Finished => {
+                state.rules.finished_at.get_or_insert(context.event_time());
+            }
+            SessionState::Inactive | SessionState::Aborted => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, at_ms, lap, race_control};
+    use crate::track_status::TrackStatusOperator;
+    use pitwall_schemas::raw::{RaceControl, Sample};
+    use pitwall_schemas::shared::FactHeader;
+    use proptest::prelude::*;
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            graph.publish(LapsOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status));
+        })
+    }
+
+    /// A version of a lap: when it began, in ms, and its times in s.
+    fn version(driver_number: i32, lap_number: i32, start: i64, times: [Option<f64>; 4]) -> Lap {
+        let [duration_sector_1, duration_sector_2, duration_sector_3, lap_duration] = times;
+        let date_start = Some(at_ms(start));
+        Lap { date_start, duration_sector_1, duration_sector_2, duration_sector_3, lap_duration, ..lap(driver_number, lap_number) }
+    }
+
+    /// A whole lap with sectors of 25 s, 27 s and what is left.
+    fn whole(driver_number: i32, lap_number: i32, start: i64, lap: f64) -> Lap {
+        version(driver_number, lap_number, start, [Some(25.0), Some(27.0), Some(lap - 52.0), Some(lap)])
+    }
+
+    fn session(ms: i64, words: &str, lap_number: Option<i32>, qualifying_phase: Option<i32>) -> Sample {
+        let category = Some("SessionStatus".into());
+        Sample::RaceControl(RaceControl { category, lap_number, qualifying_phase, ..race_control(at_ms(ms), words) })
+    }
+
+    fn race_starts(ms: i64) -> Sample {
+        session(ms, "SESSION STARTED", Some(1), None)
+    }
+
+    fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Bench {
+        let mut bench = bench();
+        for (ms, sample) in samples {
+            bench.arrive(ms, sample);
+        }
+        bench
+    }
+
+    fn newest(bench: &Bench, driver_number: i32, lap_number: i32) -> (FactHeader, facts::Lap) {
+        let is_meant = |fact: &facts::Lap| (fact.driver_number, fact.lap_number) == (driver_number, lap_number);
+        bench.facts::<facts::Lap>().into_iter().rfind(|(_, fact)| is_meant(fact)).unwrap()
+    }
+
+    #[test]
+    fn each_change_corrects_what_was_said_of_that_lap_and_names_the_versions_that_hold() {
+        let bench = play([
+            (0, Sample::Laps(version(1, 5, 0, [None; 4]))),
+            (1, Sample::Laps(version(4, 5, 0, [None; 4]))),
+            (2, Sample::Laps(version(1, 5, 0, [Some(25.1), None, None, None]))),
+            (3, Sample::Laps(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
+        ]);
+        let (header, fact) = newest(&bench, 1, 5);
+        assert_eq!((header.revision, header.supersedes), (2, Some(2)));
+        assert_eq!(header.causes, [0, 3], "the first sector 1 time was replaced");
+        assert_eq!((fact.sector_1_ms, fact.sector_2_ms, fact.is_complete), (Some(25_000), Some(27_000), false));
+    }
+
+    #[test]
+    fn a_version_sent_again_says_nothing_and_a_stale_one_neither() {
+        let taken = Lap { id: Some(7), ..version(1, 5, 0, [Some(25.0), None, None, None]) };
+        let stale = Lap { id: Some(6), ..version(1, 5, 0, [Some(24.0), None, None, None]) };
+        let bench = play([(25_000, taken.clone()), (25_001, taken), (25_002, stale)].map(|(ms, lap)| (ms, Sample::Laps(lap))));
+        assert_eq!(bench.facts::<facts::Lap>().len(), 1);
+        assert!(bench.rejections().is_empty());
+    }
+
+    #[test]
+    fn a_null_in_a_newer_version_erases_nothing() {
+        let bench = play([
+            (25_000, Sample::Laps(version(1, 5, 0, [Some(25.0), None, None, None]))),
+            (52_000, Sample::Laps(version(1, 5, 0, [None, Some(27.0), None, None]))),
+        ]);
+        assert_eq!(newest(&bench, 1, 5).1.sector_1_ms, Some(25_000));
+    }
+
+    #[test]
+    fn a_lap_time_that_was_not_sent_is_the_sum_of_its_sectors_until_it_is() {
+        let mut bench = play([(80_000, Sample::Laps(version(1, 5, 0, [Some(25.001), Some(27.002), Some(23.003), None])))]);
+        let (_, fact) = newest(&bench, 1, 5);
+        assert_eq!((fact.lap_ms, fact.lap_inferred, fact.is_complete), (Some(75_006), true, true));
+        bench.arrive(80_100, Sample::Laps(version(1, 5, 0, [Some(25.001), Some(27.002), Some(23.003), Some(75.007)])));
+        let (_, fact) = newest(&bench, 1, 5);
+        assert_eq!((fact.lap_ms, fact.lap_inferred), (Some(75_007), false));
+    }
+
+    #[test]
+    fn lap_1_of_a_race_lasts_from_the_session_start_to_lap_2_and_is_marked_as_inferred() {
+        let mut bench = play([
+            (200, race_starts(0)),
+            (300, Sample::Laps(version(1, 1, 100, [None; 4]))),
+            (82_000, Sample::Laps(version(1, 1, 100, [None, Some(27.0), Some(23.0), None]))),
+        ]);
+        assert_eq!(newest(&bench, 1, 1).1.lap_ms, None);
+        bench.arrive(82_100, Sample::Laps(version(1, 2, 81_500, [None; 4])));
+        let (header, fact) = newest(&bench, 1, 1);
+        assert_eq!((fact.started_at, fact.lap_ms, fact.sector_1_ms), (Some(at_ms(0)), Some(81_500), Some(31_500)));
+        assert_eq!((fact.lap_inferred, fact.sector_1_inferred), (true, true));
+        assert_eq!((fact.lap_mark, fact.sector_1_mark, fact.sector_2_mark), (Mark::Yellow, Mark::Yellow, Mark::Purple));
+        // The session start, both versions of lap 1, and lap 2's.
+        assert_eq!(header.causes.len(), 4, "{:?}", header.causes);
+        assert_eq!(header.causes[3], newest(&bench, 1, 2).0.causes[0]);
+    }
+
+    #[test]
+    fn lap_1_without_a_session_start_lasts_from_its_documents_start() {
+        let bench = play([
+            (0, session(0, "SESSION STARTED", Some(2), None)),
+            (300, Sample::Laps(version(1, 1, 100, [None; 4]))),
+            (82_100, Sample::Laps(version(1, 2, 81_500, [None; 4]))),
+        ]);
+        assert_eq!(newest(&bench, 1, 1).1.lap_ms, Some(81_400));
+    }
+
+    #[test]
+    fn lap_1_with_a_red_flag_lasts_until_lap_2_however_long() {
+        let bench = play([
+            (0, race_starts(0)),
+            (100, Sample::Laps(version(1, 1, 0, [None; 4]))),
+            (60_000, session(60_000, "SESSION ABORTED", Some(1), None)),
+            (2_400_000, session(2_400_000, "SESSION STARTED", Some(1), None)),
+            (2_500_000, Sample::Laps(version(1, 2, 2_490_000, [None; 4]))),
+        ]);
+        assert_eq!(newest(&bench, 1, 1).1.lap_ms, Some(2_490_000));
+    }
+
+    #[test]
+    fn lap_1_of_qualifying_is_not_inferred() {
+        let bench = play([
+            (0, session(0, "SESSION STARTED", None, Some(1))),
+            (300_000, Sample::Laps(Lap { is_pit_out_lap: true, ..version(1, 1, 299_000, [None; 4]) })),
+            (400_000, Sample::Laps(version(1, 2, 399_000, [None; 4]))),
+        ]);
+        assert_eq!(newest(&bench, 1, 1).1.lap_ms, None);
+    }
+
+    #[test]
+    fn a_race_start_learned_late_begins_lap_1_of_every_car() {
+        let bench = play([
+            (0, Sample::Laps(version(1, 1, 100, [None; 4]))),
+            (0, Sample::Laps(version(4, 1, 120, [None; 4]))),
+            (90_000, Sample::Laps(version(1, 2, 80_000, [None; 4]))),
+            (91_000, race_starts(0)),
+        ]);
+        let (header, fact) = newest(&bench, 1, 1);
+        assert_eq!((fact.lap_ms, header.revision), (Some(80_000), 1));
+        assert_eq!(newest(&bench, 4, 1).1.started_at, Some(at_ms(0)));
+    }
+
+    #[test]
+    fn late_sector_three_belongs_to_the_previous_lap() {
+        let bench = play([
+            (53_000, Sample::Laps(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
+            (77_000, Sample::Laps(version(1, 6, 75_000, [None, None, Some(23.0), None]))),
+            // The feed's document keeps the time where it does not belong, until the lap's own comes.
+            (100_000, Sample::Laps(version(1, 6, 75_000, [Some(25.0), None, Some(23.0), None]))),
+        ]);
+        let (header, fact) = newest(&bench, 1, 5);
+        assert_eq!((fact.sector_3_ms, fact.lap_ms, fact.lap_inferred), (Some(23_000), Some(75_000), true));
+        assert_eq!(header.revision, 1);
+        let (_, fact) = newest(&bench, 1, 6);
+        assert_eq!((fact.sector_1_ms, fact.sector_3_ms), (Some(25_000), None));
+    }
+
+    #[test]
+    fn late_lap_time_belongs_to_the_previous_lap_even_when_it_is_there_already() {
+        let bench = play([
+            (75_500, Sample::Laps(whole(1, 5, 0, 75.0))),
+            (77_000, Sample::Laps(version(1, 6, 75_000, [None, None, None, Some(75.0)]))),
+        ]);
+        assert_eq!(newest(&bench, 1, 5).0.revision, 0);
+        assert_eq!(newest(&bench, 1, 6).1.lap_ms, None);
+    }
+
+    #[test]
+    fn a_time_known_ten_seconds_into_a_lap_is_that_laps_own() {
+        let bench = play([
+            (53_000, Sample::Laps(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
+            (85_000, Sample::Laps(version(1, 6, 75_000, [None, None, Some(23.0), None]))),
+        ]);
+        assert_eq!(newest(&bench, 1, 5).1.sector_3_ms, None);
+        assert_eq!(newest(&bench, 1, 6).1.sector_3_ms, Some(23_000));
+    }
+
+    #[test]
+    fn a_late_time_of_a_lap_that_a_late_join_never_saw_goes_nowhere() {
+        let bench = play([(77_000, Sample::Laps(version(1, 6, 75_000, [None, None, Some(23.0), None])))]);
+        assert_eq!(bench.facts::<facts::Lap>().len(), 1);
+        assert_eq!(newest(&bench, 1, 6).1.sector_3_ms, None);
+    }
+
+    #[test]
+    fn marks_tell_how_a_time_compared_when_it_was_set() {
+        let bench = play([
+            (80_000, Sample::Laps(whole(1, 2, 0, 76.0))),
+            (80_001, Sample::Laps(whole(4, 2, 0, 77.0))),
+            (160_000, Sample::Laps(whole(4, 3, 80_000, 76.5))),
+            (160_001, Sample::Laps(whole(1, 3, 80_000, 76.0))),
+            (240_000, Sample::Laps(whole(4, 4, 160_000, 75.0))),
+        ]);
+        let marks = [(1, 2), (4, 2), (4, 3), (1, 3), (4, 4)].map(|(driver, lap)| newest(&bench, driver, lap).1.lap_mark);
+        assert_eq!(marks, [Mark::Purple, Mark::Green, Mark::Green, Mark::Yellow, Mark::Purple]);
+    }
+
+    #[test]
+    fn lap_1_of_a_race_is_never_the_best() {
+        let bench =
+            play([(0, race_starts(0)), (80_000, Sample::Laps(whole(1, 1, 0, 70.0))), (160_000, Sample::Laps(whole(1, 2, 80_000, 76.0)))]);
+        let (_, fact) = newest(&bench, 1, 1);
+        assert_eq!((fact.lap_mark, fact.lap_inferred), (Mark::Yellow, true));
+        assert_eq!(newest(&bench, 1, 2).1.lap_mark, Mark::Purple);
+    }
+
+    #[test]
+    fn a_best_time_taken_back_gives_way_to_the_next_best() {
+        let bench = play([
+            (80_000, Sample::Laps(whole(1, 2, 0, 76.0))),
+            (160_000, Sample::Laps(whole(1, 3, 80_000, 74.0))),
+            (160_100, Sample::Laps(whole(1, 3, 80_000, 80.0))),
+            (240_000, Sample::Laps(whole(1, 4, 160_000, 75.0))),
+        ]);
+        assert_eq!([3, 4].map(|lap| newest(&bench, 1, lap).1.lap_mark), [Mark::Yellow, Mark::Purple]);
+    }
+
+    #[test]
+    fn bests_start_afresh_with_each_segment_of_qualifying() {
+        let bench = play([
+            (0, session(0, "SESSION STARTED", None, Some(1))),
+            (80_000, Sample::Laps(whole(1, 2, 0, 76.0))),
+            (90_000, session(90_000, "SESSION FINISHED", None, Some(1))),
+            (100_000, session(100_000, "SESSION STARTED", None, Some(2))),
+            // Known of before the second segment: of the first.
+            (100_100, Sample::Laps(whole(1, 2, 0, 75.9))),
+            (180_000, Sample::Laps(whole(1, 3, 101_000, 77.0))),
+        ]);
+        assert_eq!(newest(&bench, 1, 3).1.lap_mark, Mark::Purple);
+    }
+
+    #[test]
+    fn a_qualifying_lap_finished_after_the_flag_counts_and_one_begun_after_it_does_not() {
+        let bench = play([
+            (0, session(0, "SESSION STARTED", None, Some(3))),
+            (50_000, session(50_000, "SESSION FINISHED", None, Some(3))),
+            (80_000, Sample::Laps(whole(1, 2, 4_000, 76.0))),
+            (160_000, Sample::Laps(whole(1, 3, 80_000, 75.0))),
+        ]);
+        assert_eq!([2, 3].map(|lap| newest(&bench, 1, lap).1.lap_mark), [Mark::Purple, Mark::Yellow]);
+    }
+
+    #[test]
+    fn a_pit_out_lap_can_be_the_best_in_a_race_only() {
+        let pit_out = |start| Lap { is_pit_out_lap: true, ..whole(1, 2, start, 95.0) };
+        let race = play([(0, race_starts(0)), (180_000, Sample::Laps(pit_out(80_000)))]);
+        assert_eq!(newest(&race, 1, 2).1.lap_mark, Mark::Purple);
+        let qualifying = play([(0, session(0, "SESSION STARTED", None, Some(1))), (180_000, Sample::Laps(pit_out(80_000)))]);
+        assert_eq!(newest(&qualifying, 1, 2).1.lap_mark, Mark::Yellow);
+    }
+
+    #[test]
+    fn a_race_lap_begun_after_the_chequered_flag_is_dropped() {
+        let bench = play([
+            (0, race_starts(0)),
+            (100_000, session(100_000, "SESSION FINISHED", Some(72), None)),
+            (100_500, Sample::Laps(version(1, 73, 100_400, [None; 4]))),
+            (110_000, Sample::Laps(whole(4, 72, 34_000, 76.0))),
+        ]);
+        let laps: Vec<_> = bench.facts::<facts::Lap>().iter().map(|(_, fact)| (fact.driver_number, fact.lap_number)).collect();
+        assert_eq!(laps, [(4, 72)]);
+    }
+
+    #[test]
+    fn laps_count_from_1() {
+        let bench = play([(0, Sample::Laps(lap(1, 0)))]);
+        assert_eq!(bench.rejections(), ["car 1's lap 0: laps count from 1"]);
+        assert!(bench.facts::<facts::Lap>().is_empty());
+    }
+
+    #[test]
+    fn mini_sectors_without_a_code_are_0_and_a_duration_of_0_is_no_time() {
+        let document = Lap { segments_sector_1: Some(vec![None, Some(2_049)]), ..version(1, 5, 0, [Some(0.0), None, None, None]) };
+        let bench = play([(25_000, Sample::Laps(document))]);
+        let (_, fact) = newest(&bench, 1, 5);
+        assert_eq!((fact.segments_1, fact.segments_2, fact.sector_1_ms), (vec![0, 2_049], vec![], None));
+    }
+
+    /// A race of some cars as the feed tells it: four versions of each lap, in order of arrival.
+    fn race(lap_ms: &[Vec<[i32; 3]>]) -> Vec<(i64, Lap)> {
+        let mut versions = Vec::new();
+        for (car, laps) in lap_ms.iter().enumerate() {
+            let mut start = 0;
+            for (number, sectors) in laps.iter().enumerate() {
+                let mut times = [None; 4];
+                let mut now = start;
+                let say = |now: i64, times| (now + 300, version(car as i32 + 1, number as i32 + 1, start, times));
+                versions.push(say(now, times));
+                for (index, sector) in sectors.iter().enumerate() {
+                    now += i64::from(*sector);
+                    times[index] = Some(f64::from(*sector) / 1_000.0);
+                    if index == SECTOR_3 {
+                        times[LAP] = Some(f64::from(sectors.iter().sum::<i32>()) / 1_000.0);
+                    }
+                    versions.push(say(now, times));
+                }
+                start = now;
+            }
+        }
+        versions.sort_by_key(|(arrival, _)| *arrival);
+        for (id, (_, lap)) in versions.iter_mut().enumerate() {
+            lap.id = Some(id as i64);
+        }
+        versions
+    }
+
+    fn any_race() -> impl Strategy<Value = Vec<(i64, Lap)>> {
+        let sectors = [17_000..40_000, 17_000..40_000, 17_000..40_000];
+        prop::collection::vec(prop::collection::vec(sectors, 1..8), 1..5).prop_map(|laps| race(&laps))
+    }
+
+    fn bodies(bench: &Bench) -> Vec<facts::Lap> {
+        bench.facts::<facts::Lap>().into_iter().map(|(_, fact)| fact).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn sectors_add_up_to_the_lap_and_first_statements_rise_in_number(versions in any_race()) {
+            let bench = play(versions.into_iter().map(|(ms, lap)| (ms, Sample::Laps(lap))));
+            let mut last = [0; 5];
+            for (header, fact) in bench.facts::<facts::Lap>() {
+                if let (Some(lap), [Some(one), Some(two), Some(three)]) = (fact.lap_ms, [fact.sector_1_ms, fact.sector_2_ms, fact.sector_3_ms]) {
+                    prop_assert_eq!(one + two + three, lap);
+                }
+                if header.revision == 0 {
+                    let last = &mut last[fact.driver_number as usize];
+                    prop_assert_eq!(fact.lap_number, *last + 1);
+                    *last = fact.lap_number;
+                }
+            }
+        }
+
+        /// A reconnect replays versions already taken, some of them out of date by then.
+        #[test]
+        fn versions_replayed_after_a_reconnect_say_nothing(versions in any_race(), from in 0_usize..100, length in 1_usize..20) {
+            let arrivals = |versions: &[(i64, Lap)]| versions.iter().map(|(ms, lap)| (*ms, Sample::Laps(lap.clone()))).collect::<Vec<_>>();
+            let undisturbed = play(arrivals(&versions));
+            let from = from % versions.len();
+            let replayed = versions[from.saturating_sub(length)..from].iter().map(|(_, lap)| (versions[from].0, lap.clone()));
+            let disturbed: Vec<_> = versions[..from].iter().cloned().chain(replayed).chain(versions[from..].iter().cloned()).collect();
+            prop_assert_eq!(bodies(&play(arrivals(&disturbed))), bodies(&undisturbed));
+        }
+
+        /// Purple times fall from one to the next, and each car's green and purple times do.
+        #[test]
+        fn marks_follow_the_bests(versions in any_race()) {
+            let bench = play(versions.into_iter().map(|(ms, lap)| (ms, Sample::Laps(lap))));
+            let (mut best, mut own) = (i32::MAX, [i32::MAX; 5]);
+            for fact in bodies(&bench) {
+                let Some(lap) = fact.lap_ms else { continue };
+                let own = &mut own[fact.driver_number as usize];
+                let expected = if lap < best { Mark::Purple } else if lap < *own { Mark::Green } else { Mark::Yellow };
+                prop_assert_eq!(fact.lap_mark, expected);
+                (best, *own) = (best.min(lap), (*own).min(lap));
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use pitwall_engine::backtest::RawSource;
 use pitwall_engine::hash::Digest;
@@ -88,7 +89,9 @@ impl ArchiveWriter {
         let session = session_key.to_string();
         let metadata = [(SESSION_KEY, session.as_str()), (QUALITY, quality.symbol())];
         tempfile::NamedTempFile::new_in(folder)
-            .and_then(|file| ContainerWriter::new(BufWriter::new(file), ARCHIVE_SCHEMA, &metadata, Codec::Zstandard(COMPRESSION_LEVEL), BLOCK_BYTES))
+            .and_then(|file| {
+                ContainerWriter::new(BufWriter::new(file), ARCHIVE_SCHEMA, &metadata, Codec::Zstandard(COMPRESSION_LEVEL), BLOCK_BYTES)
+            })
             .map(|container| Self { path: path.to_owned(), container, record: Vec::new(), samples: 0 })
             .map_err(|source| ArchiveError::File { path: path.to_owned(), source })
     }
@@ -217,10 +220,18 @@ impl RawSource<Sample> for Archive {
                 Some(source) => Err(ArchiveError::Container { path: self.path.clone(), source }),
             };
         };
-        self.container.unpack(self.next_block, &mut self.block).map_err(|source| ArchiveError::Container { path: self.path.clone(), source })?;
+        self.container
+            .unpack(self.next_block, &mut self.block)
+            .map_err(|source| ArchiveError::Container { path: self.path.clone(), source })?;
         let number = self.next_block;
         self.next_block += 1;
-        let mut block = ArchiveBlock { path: &self.path, number, reader: Reader::new(&self.block), next: span.first_record, end: span.first_record + span.records };
+        let mut block = ArchiveBlock {
+            path: &self.path,
+            number,
+            reader: Reader::new(&self.block),
+            next: span.first_record,
+            end: span.first_record + span.records,
+        };
         while block.next < self.next_ingest_seq {
             if let Some(Err(error)) = block.next() {
                 return Err(error);
@@ -253,7 +264,15 @@ impl<'a> ArchiveBlock<'a> {
             event => event,
         };
         let payload = &start[..start.len() - self.reader.rest().len()];
-        Ok(RawRecord { stream: collection as u16, partition: 0, offset: self.next as i64, ingest_seq: self.next as i64, received_at, payload, event })
+        Ok(RawRecord {
+            stream: collection as u16,
+            partition: 0,
+            offset: self.next as i64,
+            ingest_seq: self.next as i64,
+            received_at,
+            payload,
+            event,
+        })
     }
 }
 
@@ -276,25 +295,62 @@ impl<'a> Iterator for ArchiveBlock<'a> {
 }
 
 /// Rewrites an archive of an older schema version in memory, record by record through Avro's schema resolution.
+///
+/// The document's branch is found by its record's name, as the Avro specification says; `apache-avro` alone would take the first
+/// branch that happens to fit.
 fn resolve(container: &Container) -> Result<Container, String> {
     let text = |error: apache_avro::Error| error.to_string();
     let written = Schema::parse_str(container.schema()).map_err(text)?;
-    let current = Schema::parse_str(ARCHIVE_SCHEMA).map_err(text)?;
-    let reader = GenericDatumReader::builder(&written).reader_schema(&current).build().map_err(text)?;
-    let writer = GenericDatumWriter::builder(&current).build().map_err(text)?;
-    let metadata: Vec<(&str, &str)> = [SESSION_KEY, QUALITY].into_iter().filter_map(|key| container.metadata(key).map(|value| (key, value))).collect();
-    let mut rewritten = ContainerWriter::new(Vec::new(), ARCHIVE_SCHEMA, &metadata, Codec::Null, BLOCK_BYTES).map_err(|error| error.to_string())?;
-    let mut block = Vec::new();
+    let branches = branch_names(&written).ok_or("its records are not {received_at, document}")?;
+    let current =
+        Collection::ALL.iter().map(|collection| Schema::parse_str(collection.schema()).map_err(text)).collect::<Result<Vec<_>, _>>()?;
+    let reader = GenericDatumReader::builder(&written).build().map_err(text)?;
+    let metadata: Vec<(&str, &str)> =
+        [SESSION_KEY, QUALITY].into_iter().filter_map(|key| container.metadata(key).map(|value| (key, value))).collect();
+    let mut rewritten =
+        ContainerWriter::new(Vec::new(), ARCHIVE_SCHEMA, &metadata, Codec::Null, BLOCK_BYTES).map_err(|error| error.to_string())?;
+    let (mut block, mut record) = (Vec::new(), Vec::new());
     for (number, span) in container.blocks().iter().enumerate() {
         container.unpack(number, &mut block).map_err(|error| error.to_string())?;
         let mut rest = block.as_slice();
         for _ in 0..span.records {
-            let datum = reader.read_value(&mut rest).and_then(|value| writer.write_value_to_vec(value)).map_err(text)?;
-            rewritten.append(&datum).map_err(|error| error.to_string())?;
+            let (received_at, branch, document) =
+                split_line(reader.read_value(&mut rest).map_err(text)?).ok_or("a record is not {received_at, document}")?;
+            let name = branches.get(branch).map(String::as_str).unwrap_or_default();
+            let number = current
+                .iter()
+                .position(|schema| schema.name().is_some_and(|known| known.to_string() == name))
+                .ok_or_else(|| format!("it holds `{name}`, which this version does not know"))?;
+            let resolved = document.resolve(&current[number]).map_err(text)?;
+            record.clear();
+            received_at.encode(&mut record);
+            write_long(number as i64, &mut record);
+            record.extend(
+                GenericDatumWriter::builder(&current[number])
+                    .build()
+                    .and_then(|writer| writer.write_value_to_vec(resolved))
+                    .map_err(text)?,
+            );
+            rewritten.append(&record).map_err(|error| error.to_string())?;
         }
     }
     let bytes = rewritten.finish().map_err(|error| error.to_string())?;
     Container::open(bytes).map_err(|error| error.to_string())
+}
+
+/// Full names of the document's branches in an archive schema.
+fn branch_names(schema: &Schema) -> Option<Vec<String>> {
+    let Schema::Record(line) = schema else { return None };
+    let Schema::Union(document) = &line.fields.get(1)?.schema else { return None };
+    document.variants().iter().map(|branch| branch.name().map(ToString::to_string)).collect()
+}
+
+fn split_line(line: Value) -> Option<(Micros, usize, Value)> {
+    let Value::Record(fields) = line else { return None };
+    let [(_, Value::TimestampMicros(received_at)), (_, Value::Union(branch, document))] = <[_; 2]>::try_from(fields).ok()? else {
+        return None;
+    };
+    Some((Micros(received_at), branch as usize, *document))
 }
 
 /// Makes an empty file in `folder` and removes it again, to learn early that a folder cannot be written.

@@ -224,7 +224,11 @@ impl Container {
     /// The error to report after the whole blocks, when the file's tail is damaged.
     #[must_use]
     pub fn damage(&self) -> Option<ContainerError> {
-        self.damage.as_ref().map(|(block, problem)| ContainerError::Block { block: *block, records: self.records(), problem: problem.clone() })
+        self.damage.as_ref().map(|(block, problem)| ContainerError::Block {
+            block: *block,
+            records: self.records(),
+            problem: problem.clone(),
+        })
     }
 
     /// Unpacks block number `block` into `into`.
@@ -240,7 +244,9 @@ impl Container {
             Codec::Null => into.extend_from_slice(data),
             Codec::Zstandard(_) => {
                 let length = zstd::zstd_safe::get_frame_content_size(data).ok().flatten().and_then(|length| usize::try_from(length).ok());
-                let length = length.filter(|&length| length <= BLOCK_BYTES_MAX).ok_or_else(|| damaged("damaged: it does not say its length".to_owned()))?;
+                let length = length
+                    .filter(|&length| length <= BLOCK_BYTES_MAX)
+                    .ok_or_else(|| damaged("damaged: it does not say its length".to_owned()))?;
                 into.reserve(length);
                 zstd::bulk::Decompressor::new()
                     .and_then(|mut decompressor| decompressor.decompress_to_buffer(data, into))

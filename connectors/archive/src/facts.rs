@@ -57,7 +57,10 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Avro, Self::Jsonl, Self::Parquet].into_iter().find(|format| format.extension() == text).ok_or_else(|| format!("`{text}` is no fact format; avro, jsonl and parquet are"))
+        [Self::Avro, Self::Jsonl, Self::Parquet]
+            .into_iter()
+            .find(|format| format.extension() == text)
+            .ok_or_else(|| format!("`{text}` is no fact format; avro, jsonl and parquet are"))
     }
 }
 
@@ -135,7 +138,9 @@ impl FactFiles {
         let created = File::create(&path).map_err(file)?;
         match written {
             Format::Jsonl => Ok(FactFile::Jsonl(BufWriter::new(created))),
-            _ => ContainerWriter::new(created, kind.schema, &[("pitwall.kind", kind.name)], Codec::Null, BLOCK_BYTES).map(FactFile::Avro).map_err(file),
+            _ => ContainerWriter::new(created, kind.schema, &[("pitwall.kind", kind.name)], Codec::Null, BLOCK_BYTES)
+                .map(FactFile::Avro)
+                .map_err(file),
         }
     }
 
@@ -145,7 +150,11 @@ impl FactFiles {
     /// When a file cannot be written.
     pub fn append(&mut self, facts: &FactBatch) -> Result<(), FactsError> {
         for fact in facts.iter() {
-            let (kind, count, file) = self.files.iter_mut().find(|(kind, _, _)| kind.fingerprint == fact.kind.fingerprint).expect("the graph publishes only its own kinds");
+            let (kind, count, file) = self
+                .files
+                .iter_mut()
+                .find(|(kind, _, _)| kind.fingerprint == fact.kind.fingerprint)
+                .expect("the graph publishes only its own kinds");
             *count += 1;
             let written = match file {
                 FactFile::Avro(container) => container.append(fact.bytes),
@@ -243,12 +252,17 @@ impl FactReader {
         }
         let start = self.at;
         let mut reader = Reader::new(&self.bytes[start..]);
-        let read = FactHeader::decode(&mut reader).and_then(|header| Ok((header, FactBody::decode(self.kind.name, &mut reader).expect("kinds have a body")?)));
+        let read = FactHeader::decode(&mut reader)
+            .and_then(|header| Ok((header, FactBody::decode(self.kind.name, &mut reader).expect("kinds have a body")?)));
         match read {
             Ok((header, body)) => {
                 self.at = self.bytes.len() - reader.rest().len();
                 let bytes = &self.bytes[start..self.at];
-                Some(Ok((EncodedFact { kind: self.kind, fact_seq: header.fact_seq as u64, known_at: header.known_at, bytes }, header, body)))
+                Some(Ok((
+                    EncodedFact { kind: self.kind, fact_seq: header.fact_seq as u64, known_at: header.known_at, bytes },
+                    header,
+                    body,
+                )))
             }
             Err(source) => Some(Err(FactsError::Fact { path: self.path.clone(), source })),
         }
@@ -267,7 +281,11 @@ impl FactReader {
 pub fn hash_folder(folder: &Path, graph: &Graph<Sample>) -> Result<Digest, FactsError> {
     let mut readers = graph.kinds().iter().map(|&kind| FactReader::open(folder, kind)).collect::<Result<Vec<_>, _>>()?;
     let mut hash = RunningHash::default();
-    while let Some(first) = (0..readers.len()).filter_map(|index| readers[index].next_fact_seq().map(|fact_seq| (fact_seq, index))).min().map(|(_, index)| index) {
+    while let Some(first) = (0..readers.len())
+        .filter_map(|index| readers[index].next_fact_seq().map(|fact_seq| (fact_seq, index)))
+        .min()
+        .map(|(_, index)| index)
+    {
         let path = readers[first].path.clone();
         if let Some(fact) = readers[first].next() {
             fact?.0.hash_into(&mut hash).map_err(|source| FactsError::Fact { path, source })?;

@@ -56,7 +56,12 @@ pub enum ImportError {
 ///
 /// # Errors
 /// When the stream cannot be read or the archive cannot be written; refused lines are no error.
-pub fn import(lines: &mut impl BufRead, session_key: i32, archive: &mut ArchiveWriter, mut bury: impl FnMut(DeadLetter)) -> Result<Counts, ImportError> {
+pub fn import(
+    lines: &mut impl BufRead,
+    session_key: i32,
+    archive: &mut ArchiveWriter,
+    mut bury: impl FnMut(DeadLetter),
+) -> Result<Counts, ImportError> {
     let mut counts = Counts::default();
     let mut line = Vec::new();
     let mut last_received_at = Micros(0);
@@ -113,9 +118,11 @@ fn read_document(line: &[u8], session_key: i32) -> Result<(Micros, Sample), Refu
     let value: Value = serde_json::from_slice(line).map_err(|error| refuse(format!("not JSON: {error}")))?;
     let Value::Object(mut envelope) = value else { return Err(refuse("not a JSON object".to_owned())) };
     let name = envelope.get("collection").and_then(Value::as_str).ok_or_else(|| refuse("field `collection` is missing".to_owned()))?;
-    let collection = Collection::named(name).ok_or_else(|| refuse(format!("there is no collection `{}`", name.chars().take(64).collect::<String>())))?;
+    let collection =
+        Collection::named(name).ok_or_else(|| refuse(format!("there is no collection `{}`", name.chars().take(64).collect::<String>())))?;
     let refuse = |reason: String| Refused { collection: Some(collection.name().to_owned()), reason };
-    let received_at = envelope.get("received_at").and_then(Value::as_str).ok_or_else(|| refuse("field `received_at` is missing".to_owned()))?;
+    let received_at =
+        envelope.get("received_at").and_then(Value::as_str).ok_or_else(|| refuse("field `received_at` is missing".to_owned()))?;
     let received_at: Micros = received_at.parse().map_err(|error| refuse(format!("field `received_at`: {error}")))?;
     let Some(Value::Object(document)) = envelope.get_mut("doc") else { return Err(refuse("field `doc` must be a JSON object".to_owned())) };
     file_under_session(collection, document, session_key);

@@ -16,7 +16,9 @@ const BATCH_ROWS: usize = 8_192;
 
 /// Turns the Avro file `from` into the Parquet file `to` and removes `from`.
 pub(crate) fn from_avro(from: &Path, to: &Path) -> Result<(), FactsError> {
-    convert(from, to).and_then(|()| fs::remove_file(from).map_err(Into::into)).map_err(|error| FactsError::Parquet { path: to.to_owned(), reason: error.to_string() })
+    convert(from, to)
+        .and_then(|()| fs::remove_file(from).map_err(Into::into))
+        .map_err(|error| FactsError::Parquet { path: to.to_owned(), reason: error.to_string() })
 }
 
 fn convert(from: &Path, to: &Path) -> Result<(), Box<dyn std::error::Error>> {

@@ -136,7 +136,9 @@ impl RunWriter {
         }
         let facts = FactFiles::create(&folder.join(FACTS), kinds, format)?;
         let path = folder.join(KEYFRAMES);
-        let keyframes = File::create(&path).and_then(|file| ContainerWriter::new(file, Keyframe::SCHEMA, &[], Codec::Null, KEYFRAME_BLOCK_BYTES)).map_err(|source| at(&path, source))?;
+        let keyframes = File::create(&path)
+            .and_then(|file| ContainerWriter::new(file, Keyframe::SCHEMA, &[], Codec::Null, KEYFRAME_BLOCK_BYTES))
+            .map_err(|source| at(&path, source))?;
         Ok(Self { folder: folder.to_owned(), format, facts, keyframes, keyframe: Vec::new(), dead_letters: None })
     }
 

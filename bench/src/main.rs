@@ -1,0 +1,253 @@
+//! PitWall's measurements: `cargo run --release -p pitwall-bench`.
+//!
+//! Every figure is the median of several runs on one core unless it says otherwise. Machines differ and are noisy, so each table has
+//! a baseline from the same run to compare with; quote ratios.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use pitwall_archive::archive::Archive;
+use pitwall_archive::facts::Format;
+use pitwall_archive::run::RunWriter;
+use pitwall_engine::backtest::{self, Discard, RawSource};
+use pitwall_engine::limits::Limits;
+use pitwall_engine::session::{Output, Session};
+use pitwall_schemas::codec::{Avro, Reader, Record};
+use pitwall_schemas::log::Keyframe;
+use pitwall_schemas::raw::{CarData, Collection, Sample};
+
+const RUNS: usize = 7;
+const BATCH: usize = 8_192;
+
+fn main() -> Result<()> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+    let (dutch, mexico) = (data.join("dutch_2025_race.avro"), data.join("mexico_2025_qualifying.avro"));
+    println!("{} cores; Dutch race, 2025, every operator; medians of {RUNS} runs\n", std::thread::available_parallelism()?);
+    backtest_stages(&dutch)?;
+    two_jobs(&dutch, &mexico)?;
+    restore(&dutch)?;
+    per_event_cost(&dutch)?;
+    codecs(&dutch)
+}
+
+/// The median of [`RUNS`] runs, after one that is not counted.
+fn median(mut run: impl FnMut() -> Result<()>) -> Result<Duration> {
+    run()?;
+    let mut times = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let begun = Instant::now();
+        run()?;
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    Ok(times[RUNS / 2])
+}
+
+fn session(archive: &Archive) -> Result<Session<Sample>> {
+    let limits = Limits::default();
+    let graph = pitwall_operators::graph(&limits)?.for_session(archive.session_key(), 0, archive.quality());
+    Ok(Session::new(archive.session_key(), graph, limits))
+}
+
+fn batch() -> NonZeroUsize {
+    NonZeroUsize::new(BATCH).expect("a batch is not empty")
+}
+
+/// What `pitwall backtest` does: open, decode, derive, encode, hash, write facts and keyframes.
+fn whole_backtest(path: &Path, out: &Path) -> Result<u64> {
+    let mut archive = Archive::open(path)?;
+    let mut session = session(&archive)?;
+    let mut run = RunWriter::create(out, session.graph().kinds(), Format::Avro)?;
+    Ok(backtest::run(&mut archive, &mut session, &mut run, batch())?.samples)
+}
+
+fn decode_only(path: &Path) -> Result<u64> {
+    let mut archive = Archive::open(path)?;
+    let mut touched = 0;
+    while let Some(block) = archive.next_block()? {
+        for raw in block {
+            touched += u64::from(std::hint::black_box(raw?).event.is_ok());
+        }
+    }
+    Ok(touched)
+}
+
+fn decode_and_derive(path: &Path) -> Result<u64> {
+    let mut archive = Archive::open(path)?;
+    let mut session = session(&archive)?.without_keyframes();
+    Ok(backtest::run(&mut archive, &mut session, &mut Discard, batch())?.samples)
+}
+
+fn backtest_stages(dutch: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let samples = whole_backtest(dutch, folder.path())?;
+    let peak = peak_memory_mib().map_or_else(|| "unknown here".to_owned(), |peak| format!("{peak:.0} MiB"));
+    let decode = median(|| decode_only(dutch).map(drop))?;
+    let derive = median(|| decode_and_derive(dutch).map(drop))?;
+    let whole = median(|| whole_backtest(dutch, folder.path()).map(drop))?;
+    println!("backtest, {samples} samples                    time     samples/s   ns a sample");
+    let row = |name: &str, time: Duration| {
+        println!("  {name:<38}{:>7.1} ms{:>13.0}{:>14.0}", time.as_secs_f64() * 1e3, samples as f64 / time.as_secs_f64(), time.as_secs_f64() * 1e9 / samples as f64);
+    };
+    row("decode (unpack, decode, baseline)", decode);
+    row("graph (derive, encode, hash)", derive.saturating_sub(decode));
+    row("write (facts, keyframes)", whole.saturating_sub(derive));
+    row("whole backtest", whole);
+    println!("  whole / decode alone: {:.2}; peak memory of one backtest: {peak}\n", whole.as_secs_f64() / decode.as_secs_f64());
+    Ok(())
+}
+
+fn two_jobs(dutch: &Path, mexico: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let both = |jobs: usize| -> Result<Duration> {
+        median(|| {
+            let items = vec![(dutch.to_owned(), folder.path().join("dutch")), (mexico.to_owned(), folder.path().join("mexico"))];
+            let jobs = NonZeroUsize::new(jobs).context("no jobs")?;
+            backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out)).into_iter().try_for_each(|result| result.map(drop))
+        })
+    };
+    let twins = |jobs: usize| -> Result<Duration> {
+        median(|| {
+            let items = vec![(dutch.to_owned(), folder.path().join("dutch")), (dutch.to_owned(), folder.path().join("twin"))];
+            let jobs = NonZeroUsize::new(jobs).context("no jobs")?;
+            backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out)).into_iter().try_for_each(|result| result.map(drop))
+        })
+    };
+    println!("two archives, jobs 1 → 2                     one job     two jobs    ratio");
+    for (name, one, two) in [("Dutch race and Mexico qualifying", both(1)?, both(2)?), ("Dutch race twice", twins(1)?, twins(2)?)] {
+        println!("  {name:<38}{:>9.1} ms{:>10.1} ms{:>9.2}", one.as_secs_f64() * 1e3, two.as_secs_f64() * 1e3, one.as_secs_f64() / two.as_secs_f64());
+    }
+    println!();
+    Ok(())
+}
+
+fn keyframes(path: &Path) -> Result<(Vec<Keyframe>, Session<Sample>)> {
+    let mut archive = Archive::open(path)?;
+    let mut session = session(&archive)?;
+    let (mut output, mut keyframes) = (Output::default(), Vec::new());
+    while let Some(block) = archive.next_block()? {
+        for raw in block {
+            session.take(&raw?, &mut output)?;
+        }
+        keyframes.append(&mut output.keyframes);
+        output.clear();
+    }
+    Ok((keyframes, session))
+}
+
+fn restore(dutch: &Path) -> Result<()> {
+    let (keyframes, session) = keyframes(dutch)?;
+    let newest = keyframes.last().context("a race has keyframes")?;
+    let expected = session.facts_hash();
+    let limits = Limits::default();
+    let time = median(|| {
+        let mut archive = Archive::open(dutch)?;
+        let graph = pitwall_operators::graph(&limits)?.for_session(archive.session_key(), 0, archive.quality());
+        let mut restored = Session::restore(archive.session_key(), graph, limits.clone(), newest)?;
+        archive.seek(restored.sequencer().next_ingest_seq() as u64);
+        let mut output = Output::default();
+        while let Some(block) = archive.next_block()? {
+            for raw in block {
+                restored.take(&raw?, &mut output)?;
+            }
+        }
+        anyhow::ensure!(restored.facts_hash() == expected, "the restored session reaches other facts");
+        Ok(())
+    })?;
+    let sizes: Vec<usize> = keyframes.iter().map(|keyframe| keyframe.bytes.len()).collect();
+    println!("restore from the newest keyframe at the race's end, and replay to the end: {:.1} ms", time.as_secs_f64() * 1e3);
+    println!("  {} keyframes, {} to {} bytes\n", keyframes.len(), sizes.iter().min().context("none")?, sizes.iter().max().context("none")?);
+    Ok(())
+}
+
+/// Cost of an event in each tenth of the race: it must not grow with the session.
+fn per_event_cost(dutch: &Path) -> Result<()> {
+    const PARTS: u64 = 10;
+    let mut medians = vec![Vec::new(); PARTS as usize];
+    for _ in 0..RUNS {
+        let mut archive = Archive::open(dutch)?;
+        let total = archive.samples();
+        let mut session = session(&archive)?.without_keyframes();
+        let mut output = Output::default();
+        let (mut taken, mut part, mut begun, mut first) = (0, 0, Instant::now(), 0);
+        while let Some(block) = archive.next_block()? {
+            for raw in block {
+                session.take(&raw?, &mut output)?;
+                taken += 1;
+                if taken * PARTS >= total * (part + 1) {
+                    medians[part as usize].push(begun.elapsed().as_secs_f64() * 1e9 / (taken - first) as f64);
+                    (part, begun, first) = (part + 1, Instant::now(), taken);
+                }
+            }
+            output.clear();
+        }
+    }
+    println!("cost of a sample, decode included, by tenth of the race, ns:");
+    for part in &mut medians {
+        part.sort_by(f64::total_cmp);
+        print!("  {:.0}", part[part.len() / 2]);
+    }
+    println!("\n");
+    Ok(())
+}
+
+/// The fields of car data, for the Avro libraries that read through serde.
+#[derive(serde::Deserialize)]
+struct SerdeCarData {
+    driver_number: i32,
+    date: i64,
+    speed: i32,
+    drs: Option<i32>,
+}
+
+/// Reading car data: the generated codec against the Avro libraries.
+fn codecs(dutch: &Path) -> Result<()> {
+    let mut bodies = Vec::new();
+    let mut archive = Archive::open(dutch)?;
+    while let Some(block) = archive.next_block()? {
+        for raw in block {
+            let raw = raw?;
+            if raw.stream == Collection::CarData as u16 {
+                bodies.push(raw.payload.to_vec());
+            }
+        }
+    }
+    bodies.truncate(100_000);
+    let generated = median(|| {
+        for body in &bodies {
+            std::hint::black_box(CarData::decode(&mut Reader::new(body))?);
+        }
+        Ok(())
+    })?;
+    let fast_schema: serde_avro_fast::Schema = CarData::SCHEMA.parse()?;
+    let serde_avro_fast = median(|| {
+        for body in &bodies {
+            let read: SerdeCarData = serde_avro_fast::from_datum_slice(body, &fast_schema)?;
+            std::hint::black_box((read.driver_number, read.date, read.speed, read.drs));
+        }
+        Ok(())
+    })?;
+    let schema = apache_avro::Schema::parse_str(CarData::SCHEMA)?;
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build()?;
+    let apache = median(|| {
+        for body in &bodies {
+            std::hint::black_box(reader.read_value(&mut body.as_slice())?);
+        }
+        Ok(())
+    })?;
+    println!("decode of {} car data records         ns a record    times the generated codec", bodies.len());
+    for (name, time) in [("generated codec", generated), ("serde_avro_fast, four fields", serde_avro_fast), ("apache-avro, schema resolved once", apache)] {
+        println!("  {name:<38}{:>10.0}{:>24.1}", time.as_secs_f64() * 1e9 / bodies.len() as f64, time.as_secs_f64() / generated.as_secs_f64());
+    }
+    Ok(())
+}
+
+/// The most memory this process has had, where the system tells.
+fn peak_memory_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1_024.0)
+}

@@ -285,6 +285,34 @@ fn generate_key(body: &mut String, schema: &Value) {
     let _ = writeln!(body, "    }}\n}}\n");
 }
 
+/// Records of raw samples above this many bytes are boxed in [`Sample`], so that the small ones that come by the hundred thousand are
+/// cheap to move.
+const UNBOXED_BYTES_MAX: usize = 96;
+
+/// Whether `Sample` holds a record in a box.
+fn is_boxed(schema: &Value) -> bool {
+    fields(schema).into_iter().map(|field| size_of_type(&field["type"])).sum::<usize>() > UNBOXED_BYTES_MAX
+}
+
+/// About how many bytes a value of this Avro type takes in Rust.
+fn size_of_type(schema: &Value) -> usize {
+    match schema {
+        Value::String(name) => match name.as_str() {
+            "boolean" => 1,
+            "int" => 4,
+            "long" | "double" => 8,
+            _ => 24,
+        },
+        Value::Array(branches) => branches
+            .iter()
+            .map(|branch| size_of_type(branch).next_multiple_of(8))
+            .max()
+            .map_or(0, |widest| widest.max(8) + if widest < 24 { 8 } else { 0 }),
+        Value::Object(object) if object.get("logicalType").is_some() => 8,
+        _ => 24,
+    }
+}
+
 /// `Collection` and `Sample`: the raw collections as one enum.
 fn generate_samples(raw: &[(String, Value)], named: &Named) -> String {
     let mut code = String::new();
@@ -306,7 +334,10 @@ fn generate_samples(raw: &[(String, Value)], named: &Named) -> String {
     code.push_str("        }\n    }\n}\n");
 
     code.push_str("/// One raw document of any collection.\n#[derive(Debug, Clone, PartialEq, serde::Serialize)]\n#[serde(untagged)]\npub enum Sample {\n");
-    each(&mut code, &|variant, name, schema| format!("    /// {}\n    {variant}({name}),\n", summary(schema)));
+    each(&mut code, &|variant, name, schema| {
+        let record = if is_boxed(schema) { format!("Box<{name}>") } else { name.to_owned() };
+        format!("    /// {}\n    {variant}({record}),\n", summary(schema))
+    });
     code.push_str("}\nimpl Sample {\n    /// Its collection.\n    #[must_use]\n    pub const fn collection(&self) -> Collection {\n        match self {\n");
     each(&mut code, &|variant, _, _| format!("            Self::{variant}(_) => Collection::{variant},\n"));
     code.push_str("        }\n    }\n    /// OpenF1's number of the session it belongs to.\n    #[must_use]\n    pub const fn session_key(&self) -> i32 {\n        match self {\n");
@@ -324,24 +355,25 @@ fn generate_samples(raw: &[(String, Value)], named: &Named) -> String {
             format!("            Self::{variant}(document) => Some(document.{field}),\n")
         }
     });
-    code.push_str("        }\n    }\n    /// Its Avro encoding, without framing.\n    pub fn encode(&self, out: &mut Vec<u8>) {\n        match self {\n");
-    each(&mut code, &|variant, _, _| format!("            Self::{variant}(document) => crate::codec::Avro::encode(document, out),\n"));
+    code.push_str("        }\n    }\n    /// Its Avro encoding, without framing.\n    pub fn encode(&self, out: &mut Vec<u8>) {\n        use crate::codec::Avro;\n        match self {\n");
+    each(&mut code, &|variant, _, _| format!("            Self::{variant}(document) => document.encode(out),\n"));
     code.push_str("        }\n    }\n    /// Reads one document of `collection` and leaves `reader` behind it.\n    ///\n    /// # Errors\n    /// When the bytes are not that collection's Avro encoding or a value is out of its range.\n    #[inline]\n    pub fn decode(collection: Collection, reader: &mut crate::codec::Reader<'_>) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
     each(&mut code, &|variant, name, _| {
         format!(
-            "            Collection::{variant} => {{\n                let document = <{name} as crate::codec::Avro>::decode(reader)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::{variant}(document))\n            }}\n"
+            "            Collection::{variant} => {{\n                let document = <{name} as crate::codec::Avro>::decode(reader)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::from(document))\n            }}\n"
         )
     });
     code.push_str("        }\n    }\n    /// Reads one OpenF1 JSON document of `collection`.\n    ///\n    /// # Errors\n    /// When a field is missing, has the wrong type or is out of its range; the reason names it.\n    pub fn from_json(collection: Collection, document: &serde_json::Map<String, serde_json::Value>) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
     each(&mut code, &|variant, name, _| {
         format!(
-            "            Collection::{variant} => {{\n                let document = <{name} as crate::openf1::Document>::from_json(document)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::{variant}(document))\n            }}\n"
+            "            Collection::{variant} => {{\n                let document = <{name} as crate::openf1::Document>::from_json(document)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::from(document))\n            }}\n"
         )
     });
     code.push_str("        }\n    }\n}\n");
-    each(&mut code, &|variant, name, _| {
+    each(&mut code, &|variant, name, schema| {
+        let (get, make) = if is_boxed(schema) { ("&**document", "Box::new(document)") } else { ("document", "document") };
         format!(
-            "impl crate::event::Carries<{name}> for Sample {{\n    const STREAM: u16 = Collection::{variant} as u16;\n    #[inline]\n    fn get(&self) -> Option<&{name}> {{\n        if let Self::{variant}(document) = self {{ Some(document) }} else {{ None }}\n    }}\n}}\n"
+            "impl crate::event::Carries<{name}> for Sample {{\n    const STREAM: u16 = Collection::{variant} as u16;\n    #[inline]\n    fn get(&self) -> Option<&{name}> {{\n        if let Self::{variant}(document) = self {{ Some({get}) }} else {{ None }}\n    }}\n}}\nimpl From<{name}> for Sample {{\n    #[inline]\n    fn from(document: {name}) -> Self {{\n        Self::{variant}({make})\n    }}\n}}\n"
         )
     });
 

@@ -74,9 +74,12 @@ fn decode_only(path: &Path) -> Result<u64> {
     Ok(touched)
 }
 
-fn decode_and_derive(path: &Path) -> Result<u64> {
+fn decode_and_derive(path: &Path, keeps_keyframes: bool) -> Result<u64> {
     let mut archive = Archive::open(path)?;
-    let mut session = session(&archive)?.without_keyframes();
+    let mut session = session(&archive)?;
+    if !keeps_keyframes {
+        session = session.without_keyframes();
+    }
     Ok(backtest::run(&mut archive, &mut session, &mut Discard, batch())?.samples)
 }
 
@@ -85,15 +88,22 @@ fn backtest_stages(dutch: &Path) -> Result<()> {
     let samples = whole_backtest(dutch, folder.path())?;
     let peak = peak_memory_mib().map_or_else(|| "unknown here".to_owned(), |peak| format!("{peak:.0} MiB"));
     let decode = median(|| decode_only(dutch).map(drop))?;
-    let derive = median(|| decode_and_derive(dutch).map(drop))?;
+    let derive = median(|| decode_and_derive(dutch, false).map(drop))?;
+    let keyframes = median(|| decode_and_derive(dutch, true).map(drop))?;
     let whole = median(|| whole_backtest(dutch, folder.path()).map(drop))?;
     println!("backtest, {samples} samples                    time     samples/s   ns a sample");
     let row = |name: &str, time: Duration| {
-        println!("  {name:<38}{:>7.1} ms{:>13.0}{:>14.0}", time.as_secs_f64() * 1e3, samples as f64 / time.as_secs_f64(), time.as_secs_f64() * 1e9 / samples as f64);
+        println!(
+            "  {name:<38}{:>7.1} ms{:>13.0}{:>14.0}",
+            time.as_secs_f64() * 1e3,
+            samples as f64 / time.as_secs_f64(),
+            time.as_secs_f64() * 1e9 / samples as f64
+        );
     };
     row("decode (unpack, decode, baseline)", decode);
     row("graph (derive, encode, hash)", derive.saturating_sub(decode));
-    row("write (facts, keyframes)", whole.saturating_sub(derive));
+    row("keyframes (store, hash, compress)", keyframes.saturating_sub(derive));
+    row("write (facts, keyframes)", whole.saturating_sub(keyframes));
     row("whole backtest", whole);
     println!("  whole / decode alone: {:.2}; peak memory of one backtest: {peak}\n", whole.as_secs_f64() / decode.as_secs_f64());
     Ok(())
@@ -105,19 +115,28 @@ fn two_jobs(dutch: &Path, mexico: &Path) -> Result<()> {
         median(|| {
             let items = vec![(dutch.to_owned(), folder.path().join("dutch")), (mexico.to_owned(), folder.path().join("mexico"))];
             let jobs = NonZeroUsize::new(jobs).context("no jobs")?;
-            backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out)).into_iter().try_for_each(|result| result.map(drop))
+            backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out))
+                .into_iter()
+                .try_for_each(|result| result.map(drop))
         })
     };
     let twins = |jobs: usize| -> Result<Duration> {
         median(|| {
             let items = vec![(dutch.to_owned(), folder.path().join("dutch")), (dutch.to_owned(), folder.path().join("twin"))];
             let jobs = NonZeroUsize::new(jobs).context("no jobs")?;
-            backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out)).into_iter().try_for_each(|result| result.map(drop))
+            backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out))
+                .into_iter()
+                .try_for_each(|result| result.map(drop))
         })
     };
     println!("two archives, jobs 1 → 2                     one job     two jobs    ratio");
     for (name, one, two) in [("Dutch race and Mexico qualifying", both(1)?, both(2)?), ("Dutch race twice", twins(1)?, twins(2)?)] {
-        println!("  {name:<38}{:>9.1} ms{:>10.1} ms{:>9.2}", one.as_secs_f64() * 1e3, two.as_secs_f64() * 1e3, one.as_secs_f64() / two.as_secs_f64());
+        println!(
+            "  {name:<38}{:>9.1} ms{:>10.1} ms{:>9.2}",
+            one.as_secs_f64() * 1e3,
+            two.as_secs_f64() * 1e3,
+            one.as_secs_f64() / two.as_secs_f64()
+        );
     }
     println!();
     Ok(())
@@ -238,8 +257,14 @@ fn codecs(dutch: &Path) -> Result<()> {
         Ok(())
     })?;
     println!("decode of {} car data records         ns a record    times the generated codec", bodies.len());
-    for (name, time) in [("generated codec", generated), ("serde_avro_fast, four fields", serde_avro_fast), ("apache-avro, schema resolved once", apache)] {
-        println!("  {name:<38}{:>10.0}{:>24.1}", time.as_secs_f64() * 1e9 / bodies.len() as f64, time.as_secs_f64() / generated.as_secs_f64());
+    for (name, time) in
+        [("generated codec", generated), ("serde_avro_fast, four fields", serde_avro_fast), ("apache-avro, schema resolved once", apache)]
+    {
+        println!(
+            "  {name:<38}{:>10.0}{:>24.1}",
+            time.as_secs_f64() * 1e9 / bodies.len() as f64,
+            time.as_secs_f64() / generated.as_secs_f64()
+        );
     }
     Ok(())
 }

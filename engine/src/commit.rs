@@ -138,7 +138,8 @@ impl<S: Event, L: EventLog> Engine<S, L> {
     pub fn step(&mut self, clock: Option<Micros>) -> Result<Step, EngineError<L::Error>> {
         let positions = positions::<S>(&self.fetched);
         let room = self.limits.held_records_max.saturating_sub(self.reorder.held());
-        let fetched = self.log.fetch(self.session_key, &positions, self.limits.commit_records_behind_max.min(room)).map_err(EngineError::Log)?;
+        let fetched =
+            self.log.fetch(self.session_key, &positions, self.limits.commit_records_behind_max.min(room)).map_err(EngineError::Log)?;
         let records_max = if fetched.len() > self.limits.commit_records_live_max {
             self.limits.commit_records_behind_max
         } else {

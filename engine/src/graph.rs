@@ -790,6 +790,7 @@ struct SavedNode {
     name: String,
     version: u32,
     kind_seq: u64,
+    #[serde(with = "serde_bytes")]
     state: Vec<u8>,
 }
 

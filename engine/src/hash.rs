@@ -53,6 +53,7 @@ const PIECE: usize = 16 * 1_024;
 pub struct RunningHash {
     chain: Digest,
     length: u64,
+    #[serde(with = "serde_bytes")]
     pending: Vec<u8>,
 }
 

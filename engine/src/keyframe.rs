@@ -40,11 +40,26 @@ pub enum KeyframeError {
     Load(#[from] LoadError),
 }
 
-/// Packs a state: its hash and its compressed bytes.
-pub(crate) fn pack(saved: &SavedSession) -> (Digest, Vec<u8>) {
-    let state = postcard::to_stdvec(saved).expect("operator states hold only serialisable values");
-    let packed = zstd::bulk::compress(&state, 1).expect("compression into memory succeeds");
-    (Digest::of(&state), packed)
+/// Level of compression: a fast one. On the Dutch race it takes a third off the time of keyframes against level 1, for a quarter more bytes.
+const COMPRESSION_LEVEL: i32 = -5;
+
+/// Packs states. Its working memory is made once: making it costs as much as compressing a state.
+#[derive(Default)]
+pub(crate) struct Packer {
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+    state: Vec<u8>,
+}
+
+impl Packer {
+    /// A state's hash and its compressed bytes.
+    pub(crate) fn pack(&mut self, saved: &SavedSession) -> (Digest, Vec<u8>) {
+        self.state.clear();
+        self.state = postcard::to_extend(saved, std::mem::take(&mut self.state)).expect("operator states hold only serialisable values");
+        let compressor =
+            self.compressor.get_or_insert_with(|| zstd::bulk::Compressor::new(COMPRESSION_LEVEL).expect("the level is one zstd has"));
+        let packed = compressor.compress(&self.state).expect("compression into memory succeeds");
+        (Digest::of(&self.state), packed)
+    }
 }
 
 /// Unpacks a keyframe's state and checks it against its hash.

@@ -10,7 +10,7 @@ use pitwall_schemas::openf1::Refusal;
 use crate::facts::FactBatch;
 use crate::graph::{Graph, Halted, Moment, Trigger};
 use crate::hash::{Digest, RunningHash};
-use crate::keyframe::{self, KeyframeError, SavedSession};
+use crate::keyframe::{self, KeyframeError, Packer, SavedSession};
 use crate::ledger::{BlockBuilder, LedgerError, Origin, Record};
 use crate::limits::Limits;
 use crate::operator::{Operator, Tick};
@@ -78,6 +78,7 @@ pub struct Session<S> {
     keyframe_known_at: Option<Micros>,
     keeps_keyframes: bool,
     halted: Option<Halted>,
+    packer: Packer,
 }
 
 impl<S: Event> Session<S> {
@@ -94,6 +95,7 @@ impl<S: Event> Session<S> {
             keyframe_known_at: None,
             keeps_keyframes: true,
             halted: None,
+            packer: Packer::default(),
         }
     }
 
@@ -121,6 +123,7 @@ impl<S: Event> Session<S> {
             keyframe_known_at: Some(keyframe.known_at),
             keeps_keyframes: true,
             halted: None,
+            packer: Packer::default(),
         })
     }
 
@@ -236,10 +239,9 @@ impl<S: Event> Session<S> {
     }
 
     /// The state after the last record, as a keyframe.
-    #[must_use]
-    pub fn keyframe(&self) -> Keyframe {
+    pub fn keyframe(&mut self) -> Keyframe {
         let saved = SavedSession { sequencer: self.sequencer.clone(), graph: self.graph.save(), facts_hash: self.facts_hash.clone() };
-        let (state_hash, bytes) = keyframe::pack(&saved);
+        let (state_hash, bytes) = self.packer.pack(&saved);
         Keyframe {
             format: keyframe::FORMAT,
             session_key: self.session_key,
@@ -321,7 +323,8 @@ impl<S: Event> Session<S> {
         if is_due {
             self.keyframe_seq = moment.seq;
             self.keyframe_known_at = Some(moment.known_at);
-            output.keyframes.push(self.keyframe());
+            let keyframe = self.keyframe();
+            output.keyframes.push(keyframe);
         }
     }
 

@@ -109,14 +109,14 @@ fn a_missing_doubled_or_changed_block_breaks_the_chain() {
 
 #[test]
 fn a_keyframe_with_a_damaged_byte_is_refused_unless_it_holds_the_same_state_all_the_same() {
-    let session = toy::run(&toy::arrivals(1, 60)).0;
+    let mut session = toy::run(&toy::arrivals(1, 60)).0;
     let keyframe = session.keyframe();
     let mut refused = 0;
     for index in 0..keyframe.bytes.len() {
         let mut damaged = keyframe.clone();
         damaged.bytes[index] ^= 0x10;
         match Session::restore(SESSION, toy::graph(), Limits::default(), &damaged) {
-            Ok(restored) => assert_eq!(restored.keyframe().state_hash, keyframe.state_hash, "byte {index}"),
+            Ok(mut restored) => assert_eq!(restored.keyframe().state_hash, keyframe.state_hash, "byte {index}"),
             Err(error) => {
                 assert!(matches!(error, KeyframeError::Damaged(_)), "byte {index}: {error}");
                 refused += 1;

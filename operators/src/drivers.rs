@@ -98,7 +98,7 @@ mod tests {
     fn with(driver_number: i32, change: impl FnOnce(&mut Driver)) -> Sample {
         let mut document = driver(driver_number);
         change(&mut document);
-        Sample::Drivers(document)
+        Sample::from(document)
     }
 
     #[test]

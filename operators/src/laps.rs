@@ -461,7 +461,7 @@ mod tests {
 
     fn session(ms: i64, words: &str, lap_number: Option<i32>, qualifying_phase: Option<i32>) -> Sample {
         let category = Some("SessionStatus".into());
-        Sample::RaceControl(RaceControl { category, lap_number, qualifying_phase, ..race_control(at_ms(ms), words) })
+        Sample::from(RaceControl { category, lap_number, qualifying_phase, ..race_control(at_ms(ms), words) })
     }
 
     fn race_starts(ms: i64) -> Sample {
@@ -484,10 +484,10 @@ mod tests {
     #[test]
     fn each_change_corrects_what_was_said_of_that_lap_and_names_the_versions_that_hold() {
         let bench = play([
-            (0, Sample::Laps(version(1, 5, 0, [None; 4]))),
-            (1, Sample::Laps(version(4, 5, 0, [None; 4]))),
-            (2, Sample::Laps(version(1, 5, 0, [Some(25.1), None, None, None]))),
-            (3, Sample::Laps(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
+            (0, Sample::from(version(1, 5, 0, [None; 4]))),
+            (1, Sample::from(version(4, 5, 0, [None; 4]))),
+            (2, Sample::from(version(1, 5, 0, [Some(25.1), None, None, None]))),
+            (3, Sample::from(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
         ]);
         let (header, fact) = newest(&bench, 1, 5);
         assert_eq!((header.revision, header.supersedes), (2, Some(2)));
@@ -499,7 +499,7 @@ mod tests {
     fn a_version_sent_again_says_nothing_and_a_stale_one_neither() {
         let taken = Lap { id: Some(7), ..version(1, 5, 0, [Some(25.0), None, None, None]) };
         let stale = Lap { id: Some(6), ..version(1, 5, 0, [Some(24.0), None, None, None]) };
-        let bench = play([(25_000, taken.clone()), (25_001, taken), (25_002, stale)].map(|(ms, lap)| (ms, Sample::Laps(lap))));
+        let bench = play([(25_000, taken.clone()), (25_001, taken), (25_002, stale)].map(|(ms, lap)| (ms, Sample::from(lap))));
         assert_eq!(bench.facts::<facts::Lap>().len(), 1);
         assert!(bench.rejections().is_empty());
     }
@@ -507,18 +507,18 @@ mod tests {
     #[test]
     fn a_null_in_a_newer_version_erases_nothing() {
         let bench = play([
-            (25_000, Sample::Laps(version(1, 5, 0, [Some(25.0), None, None, None]))),
-            (52_000, Sample::Laps(version(1, 5, 0, [None, Some(27.0), None, None]))),
+            (25_000, Sample::from(version(1, 5, 0, [Some(25.0), None, None, None]))),
+            (52_000, Sample::from(version(1, 5, 0, [None, Some(27.0), None, None]))),
         ]);
         assert_eq!(newest(&bench, 1, 5).1.sector_1_ms, Some(25_000));
     }
 
     #[test]
     fn a_lap_time_that_was_not_sent_is_the_sum_of_its_sectors_until_it_is() {
-        let mut bench = play([(80_000, Sample::Laps(version(1, 5, 0, [Some(25.001), Some(27.002), Some(23.003), None])))]);
+        let mut bench = play([(80_000, Sample::from(version(1, 5, 0, [Some(25.001), Some(27.002), Some(23.003), None])))]);
         let (_, fact) = newest(&bench, 1, 5);
         assert_eq!((fact.lap_ms, fact.lap_inferred, fact.is_complete), (Some(75_006), true, true));
-        bench.arrive(80_100, Sample::Laps(version(1, 5, 0, [Some(25.001), Some(27.002), Some(23.003), Some(75.007)])));
+        bench.arrive(80_100, Sample::from(version(1, 5, 0, [Some(25.001), Some(27.002), Some(23.003), Some(75.007)])));
         let (_, fact) = newest(&bench, 1, 5);
         assert_eq!((fact.lap_ms, fact.lap_inferred), (Some(75_007), false));
     }
@@ -527,11 +527,11 @@ mod tests {
     fn lap_1_of_a_race_lasts_from_the_session_start_to_lap_2_and_is_marked_as_inferred() {
         let mut bench = play([
             (200, race_starts(0)),
-            (300, Sample::Laps(version(1, 1, 100, [None; 4]))),
-            (82_000, Sample::Laps(version(1, 1, 100, [None, Some(27.0), Some(23.0), None]))),
+            (300, Sample::from(version(1, 1, 100, [None; 4]))),
+            (82_000, Sample::from(version(1, 1, 100, [None, Some(27.0), Some(23.0), None]))),
         ]);
         assert_eq!(newest(&bench, 1, 1).1.lap_ms, None);
-        bench.arrive(82_100, Sample::Laps(version(1, 2, 81_500, [None; 4])));
+        bench.arrive(82_100, Sample::from(version(1, 2, 81_500, [None; 4])));
         let (header, fact) = newest(&bench, 1, 1);
         assert_eq!((fact.started_at, fact.lap_ms, fact.sector_1_ms), (Some(at_ms(0)), Some(81_500), Some(31_500)));
         assert_eq!((fact.lap_inferred, fact.sector_1_inferred), (true, true));
@@ -545,8 +545,8 @@ mod tests {
     fn lap_1_without_a_session_start_lasts_from_its_documents_start() {
         let bench = play([
             (0, session(0, "SESSION STARTED", Some(2), None)),
-            (300, Sample::Laps(version(1, 1, 100, [None; 4]))),
-            (82_100, Sample::Laps(version(1, 2, 81_500, [None; 4]))),
+            (300, Sample::from(version(1, 1, 100, [None; 4]))),
+            (82_100, Sample::from(version(1, 2, 81_500, [None; 4]))),
         ]);
         assert_eq!(newest(&bench, 1, 1).1.lap_ms, Some(81_400));
     }
@@ -555,10 +555,10 @@ mod tests {
     fn lap_1_with_a_red_flag_lasts_until_lap_2_however_long() {
         let bench = play([
             (0, race_starts(0)),
-            (100, Sample::Laps(version(1, 1, 0, [None; 4]))),
+            (100, Sample::from(version(1, 1, 0, [None; 4]))),
             (60_000, session(60_000, "SESSION ABORTED", Some(1), None)),
             (2_400_000, session(2_400_000, "SESSION STARTED", Some(1), None)),
-            (2_500_000, Sample::Laps(version(1, 2, 2_490_000, [None; 4]))),
+            (2_500_000, Sample::from(version(1, 2, 2_490_000, [None; 4]))),
         ]);
         assert_eq!(newest(&bench, 1, 1).1.lap_ms, Some(2_490_000));
     }
@@ -567,8 +567,8 @@ mod tests {
     fn lap_1_of_qualifying_is_not_inferred() {
         let bench = play([
             (0, session(0, "SESSION STARTED", None, Some(1))),
-            (300_000, Sample::Laps(Lap { is_pit_out_lap: true, ..version(1, 1, 299_000, [None; 4]) })),
-            (400_000, Sample::Laps(version(1, 2, 399_000, [None; 4]))),
+            (300_000, Sample::from(Lap { is_pit_out_lap: true, ..version(1, 1, 299_000, [None; 4]) })),
+            (400_000, Sample::from(version(1, 2, 399_000, [None; 4]))),
         ]);
         assert_eq!(newest(&bench, 1, 1).1.lap_ms, None);
     }
@@ -576,9 +576,9 @@ mod tests {
     #[test]
     fn a_race_start_learned_late_begins_lap_1_of_every_car() {
         let bench = play([
-            (0, Sample::Laps(version(1, 1, 100, [None; 4]))),
-            (0, Sample::Laps(version(4, 1, 120, [None; 4]))),
-            (90_000, Sample::Laps(version(1, 2, 80_000, [None; 4]))),
+            (0, Sample::from(version(1, 1, 100, [None; 4]))),
+            (0, Sample::from(version(4, 1, 120, [None; 4]))),
+            (90_000, Sample::from(version(1, 2, 80_000, [None; 4]))),
             (91_000, race_starts(0)),
         ]);
         let (header, fact) = newest(&bench, 1, 1);
@@ -589,10 +589,10 @@ mod tests {
     #[test]
     fn late_sector_three_belongs_to_the_previous_lap() {
         let bench = play([
-            (53_000, Sample::Laps(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
-            (77_000, Sample::Laps(version(1, 6, 75_000, [None, None, Some(23.0), None]))),
+            (53_000, Sample::from(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
+            (77_000, Sample::from(version(1, 6, 75_000, [None, None, Some(23.0), None]))),
             // The feed's document keeps the time where it does not belong, until the lap's own comes.
-            (100_000, Sample::Laps(version(1, 6, 75_000, [Some(25.0), None, Some(23.0), None]))),
+            (100_000, Sample::from(version(1, 6, 75_000, [Some(25.0), None, Some(23.0), None]))),
         ]);
         let (header, fact) = newest(&bench, 1, 5);
         assert_eq!((fact.sector_3_ms, fact.lap_ms, fact.lap_inferred), (Some(23_000), Some(75_000), true));
@@ -604,8 +604,8 @@ mod tests {
     #[test]
     fn late_lap_time_belongs_to_the_previous_lap_even_when_it_is_there_already() {
         let bench = play([
-            (75_500, Sample::Laps(whole(1, 5, 0, 75.0))),
-            (77_000, Sample::Laps(version(1, 6, 75_000, [None, None, None, Some(75.0)]))),
+            (75_500, Sample::from(whole(1, 5, 0, 75.0))),
+            (77_000, Sample::from(version(1, 6, 75_000, [None, None, None, Some(75.0)]))),
         ]);
         assert_eq!(newest(&bench, 1, 5).0.revision, 0);
         assert_eq!(newest(&bench, 1, 6).1.lap_ms, None);
@@ -614,8 +614,8 @@ mod tests {
     #[test]
     fn a_time_known_ten_seconds_into_a_lap_is_that_laps_own() {
         let bench = play([
-            (53_000, Sample::Laps(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
-            (85_000, Sample::Laps(version(1, 6, 75_000, [None, None, Some(23.0), None]))),
+            (53_000, Sample::from(version(1, 5, 0, [Some(25.0), Some(27.0), None, None]))),
+            (85_000, Sample::from(version(1, 6, 75_000, [None, None, Some(23.0), None]))),
         ]);
         assert_eq!(newest(&bench, 1, 5).1.sector_3_ms, None);
         assert_eq!(newest(&bench, 1, 6).1.sector_3_ms, Some(23_000));
@@ -623,7 +623,7 @@ mod tests {
 
     #[test]
     fn a_late_time_of_a_lap_that_a_late_join_never_saw_goes_nowhere() {
-        let bench = play([(77_000, Sample::Laps(version(1, 6, 75_000, [None, None, Some(23.0), None])))]);
+        let bench = play([(77_000, Sample::from(version(1, 6, 75_000, [None, None, Some(23.0), None])))]);
         assert_eq!(bench.facts::<facts::Lap>().len(), 1);
         assert_eq!(newest(&bench, 1, 6).1.sector_3_ms, None);
     }
@@ -631,11 +631,11 @@ mod tests {
     #[test]
     fn marks_tell_how_a_time_compared_when_it_was_set() {
         let bench = play([
-            (80_000, Sample::Laps(whole(1, 2, 0, 76.0))),
-            (80_001, Sample::Laps(whole(4, 2, 0, 77.0))),
-            (160_000, Sample::Laps(whole(4, 3, 80_000, 76.5))),
-            (160_001, Sample::Laps(whole(1, 3, 80_000, 76.0))),
-            (240_000, Sample::Laps(whole(4, 4, 160_000, 75.0))),
+            (80_000, Sample::from(whole(1, 2, 0, 76.0))),
+            (80_001, Sample::from(whole(4, 2, 0, 77.0))),
+            (160_000, Sample::from(whole(4, 3, 80_000, 76.5))),
+            (160_001, Sample::from(whole(1, 3, 80_000, 76.0))),
+            (240_000, Sample::from(whole(4, 4, 160_000, 75.0))),
         ]);
         let marks = [(1, 2), (4, 2), (4, 3), (1, 3), (4, 4)].map(|(driver, lap)| newest(&bench, driver, lap).1.lap_mark);
         assert_eq!(marks, [Mark::Purple, Mark::Green, Mark::Green, Mark::Yellow, Mark::Purple]);
@@ -644,7 +644,7 @@ mod tests {
     #[test]
     fn lap_1_of_a_race_is_never_the_best() {
         let bench =
-            play([(0, race_starts(0)), (80_000, Sample::Laps(whole(1, 1, 0, 70.0))), (160_000, Sample::Laps(whole(1, 2, 80_000, 76.0)))]);
+            play([(0, race_starts(0)), (80_000, Sample::from(whole(1, 1, 0, 70.0))), (160_000, Sample::from(whole(1, 2, 80_000, 76.0)))]);
         let (_, fact) = newest(&bench, 1, 1);
         assert_eq!((fact.lap_mark, fact.lap_inferred), (Mark::Yellow, true));
         assert_eq!(newest(&bench, 1, 2).1.lap_mark, Mark::Purple);
@@ -653,10 +653,10 @@ mod tests {
     #[test]
     fn a_best_time_taken_back_gives_way_to_the_next_best() {
         let bench = play([
-            (80_000, Sample::Laps(whole(1, 2, 0, 76.0))),
-            (160_000, Sample::Laps(whole(1, 3, 80_000, 74.0))),
-            (160_100, Sample::Laps(whole(1, 3, 80_000, 80.0))),
-            (240_000, Sample::Laps(whole(1, 4, 160_000, 75.0))),
+            (80_000, Sample::from(whole(1, 2, 0, 76.0))),
+            (160_000, Sample::from(whole(1, 3, 80_000, 74.0))),
+            (160_100, Sample::from(whole(1, 3, 80_000, 80.0))),
+            (240_000, Sample::from(whole(1, 4, 160_000, 75.0))),
         ]);
         assert_eq!([3, 4].map(|lap| newest(&bench, 1, lap).1.lap_mark), [Mark::Yellow, Mark::Purple]);
     }
@@ -665,12 +665,12 @@ mod tests {
     fn bests_start_afresh_with_each_segment_of_qualifying() {
         let bench = play([
             (0, session(0, "SESSION STARTED", None, Some(1))),
-            (80_000, Sample::Laps(whole(1, 2, 0, 76.0))),
+            (80_000, Sample::from(whole(1, 2, 0, 76.0))),
             (90_000, session(90_000, "SESSION FINISHED", None, Some(1))),
             (100_000, session(100_000, "SESSION STARTED", None, Some(2))),
             // Known of before the second segment: of the first.
-            (100_100, Sample::Laps(whole(1, 2, 0, 75.9))),
-            (180_000, Sample::Laps(whole(1, 3, 101_000, 77.0))),
+            (100_100, Sample::from(whole(1, 2, 0, 75.9))),
+            (180_000, Sample::from(whole(1, 3, 101_000, 77.0))),
         ]);
         assert_eq!(newest(&bench, 1, 3).1.lap_mark, Mark::Purple);
     }
@@ -680,8 +680,8 @@ mod tests {
         let bench = play([
             (0, session(0, "SESSION STARTED", None, Some(3))),
             (50_000, session(50_000, "SESSION FINISHED", None, Some(3))),
-            (80_000, Sample::Laps(whole(1, 2, 4_000, 76.0))),
-            (160_000, Sample::Laps(whole(1, 3, 80_000, 75.0))),
+            (80_000, Sample::from(whole(1, 2, 4_000, 76.0))),
+            (160_000, Sample::from(whole(1, 3, 80_000, 75.0))),
         ]);
         assert_eq!([2, 3].map(|lap| newest(&bench, 1, lap).1.lap_mark), [Mark::Purple, Mark::Yellow]);
     }
@@ -689,9 +689,9 @@ mod tests {
     #[test]
     fn a_pit_out_lap_can_be_the_best_in_a_race_only() {
         let pit_out = |start| Lap { is_pit_out_lap: true, ..whole(1, 2, start, 95.0) };
-        let race = play([(0, race_starts(0)), (180_000, Sample::Laps(pit_out(80_000)))]);
+        let race = play([(0, race_starts(0)), (180_000, Sample::from(pit_out(80_000)))]);
         assert_eq!(newest(&race, 1, 2).1.lap_mark, Mark::Purple);
-        let qualifying = play([(0, session(0, "SESSION STARTED", None, Some(1))), (180_000, Sample::Laps(pit_out(80_000)))]);
+        let qualifying = play([(0, session(0, "SESSION STARTED", None, Some(1))), (180_000, Sample::from(pit_out(80_000)))]);
         assert_eq!(newest(&qualifying, 1, 2).1.lap_mark, Mark::Yellow);
     }
 
@@ -700,8 +700,8 @@ mod tests {
         let bench = play([
             (0, race_starts(0)),
             (100_000, session(100_000, "SESSION FINISHED", Some(72), None)),
-            (100_500, Sample::Laps(version(1, 73, 100_400, [None; 4]))),
-            (110_000, Sample::Laps(whole(4, 72, 34_000, 76.0))),
+            (100_500, Sample::from(version(1, 73, 100_400, [None; 4]))),
+            (110_000, Sample::from(whole(4, 72, 34_000, 76.0))),
         ]);
         let laps: Vec<_> = bench.facts::<facts::Lap>().iter().map(|(_, fact)| (fact.driver_number, fact.lap_number)).collect();
         assert_eq!(laps, [(4, 72)]);
@@ -709,7 +709,7 @@ mod tests {
 
     #[test]
     fn laps_count_from_1() {
-        let bench = play([(0, Sample::Laps(lap(1, 0)))]);
+        let bench = play([(0, Sample::from(lap(1, 0)))]);
         assert_eq!(bench.rejections(), ["car 1's lap 0: laps count from 1"]);
         assert!(bench.facts::<facts::Lap>().is_empty());
     }
@@ -717,7 +717,7 @@ mod tests {
     #[test]
     fn mini_sectors_without_a_code_are_0_and_a_duration_of_0_is_no_time() {
         let document = Lap { segments_sector_1: Some(vec![None, Some(2_049)]), ..version(1, 5, 0, [Some(0.0), None, None, None]) };
-        let bench = play([(25_000, Sample::Laps(document))]);
+        let bench = play([(25_000, Sample::from(document))]);
         let (_, fact) = newest(&bench, 1, 5);
         assert_eq!((fact.segments_1, fact.segments_2, fact.sector_1_ms), (vec![0, 2_049], vec![], None));
     }
@@ -762,7 +762,7 @@ mod tests {
     proptest! {
         #[test]
         fn sectors_add_up_to_the_lap_and_first_statements_rise_in_number(versions in any_race()) {
-            let bench = play(versions.into_iter().map(|(ms, lap)| (ms, Sample::Laps(lap))));
+            let bench = play(versions.into_iter().map(|(ms, lap)| (ms, Sample::from(lap))));
             let mut last = [0; 5];
             for (header, fact) in bench.facts::<facts::Lap>() {
                 if let (Some(lap), [Some(one), Some(two), Some(three)]) = (fact.lap_ms, [fact.sector_1_ms, fact.sector_2_ms, fact.sector_3_ms]) {
@@ -779,7 +779,7 @@ mod tests {
         /// A reconnect replays versions already taken, some of them out of date by then.
         #[test]
         fn versions_replayed_after_a_reconnect_say_nothing(versions in any_race(), from in 0_usize..100, length in 1_usize..20) {
-            let arrivals = |versions: &[(i64, Lap)]| versions.iter().map(|(ms, lap)| (*ms, Sample::Laps(lap.clone()))).collect::<Vec<_>>();
+            let arrivals = |versions: &[(i64, Lap)]| versions.iter().map(|(ms, lap)| (*ms, Sample::from(lap.clone()))).collect::<Vec<_>>();
             let undisturbed = play(arrivals(&versions));
             let from = from % versions.len();
             let replayed = versions[from.saturating_sub(length)..from].iter().map(|(_, lap)| (versions[from].0, lap.clone()));
@@ -790,7 +790,7 @@ mod tests {
         /// Purple times fall from one to the next, and each car's green and purple times do.
         #[test]
         fn marks_follow_the_bests(versions in any_race()) {
-            let bench = play(versions.into_iter().map(|(ms, lap)| (ms, Sample::Laps(lap))));
+            let bench = play(versions.into_iter().map(|(ms, lap)| (ms, Sample::from(lap))));
             let (mut best, mut own) = (i32::MAX, [i32::MAX; 5]);
             for fact in bodies(&bench) {
                 let Some(lap) = fact.lap_ms else { continue };

@@ -72,7 +72,7 @@ impl Bench {
 }
 
 pub(crate) fn car_data(driver_number: i32, date: Micros, speed: i32) -> Sample {
-    Sample::CarData(CarData {
+    Sample::from(CarData {
         meeting_key: 1267,
         session_key: SESSION,
         driver_number,
@@ -88,7 +88,7 @@ pub(crate) fn car_data(driver_number: i32, date: Micros, speed: i32) -> Sample {
 }
 
 pub(crate) fn location(driver_number: i32, date: Micros, [x, y, z]: [i32; 3]) -> Sample {
-    Sample::Location(Location { meeting_key: 1267, session_key: SESSION, driver_number, date, x, y, z, id: None })
+    Sample::from(Location { meeting_key: 1267, session_key: SESSION, driver_number, date, x, y, z, id: None })
 }
 
 pub(crate) fn driver(driver_number: i32) -> Driver {

@@ -238,21 +238,21 @@ mod tests {
 
     fn safety_car(ms: i64, lap_number: i32, words: &str) -> Sample {
         let lap_number = Some(lap_number);
-        Sample::RaceControl(RaceControl { category: Some("SafetyCar".into()), lap_number, ..race_control(at_ms(ms), words) })
+        Sample::from(RaceControl { category: Some("SafetyCar".into()), lap_number, ..race_control(at_ms(ms), words) })
     }
 
     fn session(ms: i64, words: &str) -> Sample {
-        Sample::RaceControl(RaceControl { category: Some("SessionStatus".into()), ..race_control(at_ms(ms), words) })
+        Sample::from(RaceControl { category: Some("SessionStatus".into()), ..race_control(at_ms(ms), words) })
     }
 
     fn flag(ms: i64, flag: &str, sector: Option<i32>, words: &str) -> Sample {
         let scope = if sector.is_some() { "Sector" } else { "Track" };
         let (category, flag, scope) = (Some("Flag".into()), Some(flag.into()), Some(scope.into()));
-        Sample::RaceControl(RaceControl { category, flag, scope, sector, ..race_control(at_ms(ms), words) })
+        Sample::from(RaceControl { category, flag, scope, sector, ..race_control(at_ms(ms), words) })
     }
 
     fn lap_begins(driver_number: i32, lap_number: i32, ms: i64) -> Sample {
-        Sample::Laps(Lap { date_start: Some(at_ms(ms)), ..lap(driver_number, lap_number) })
+        Sample::from(Lap { date_start: Some(at_ms(ms)), ..lap(driver_number, lap_number) })
     }
 
     fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Bench {
@@ -352,7 +352,7 @@ mod tests {
             (0, safety_car(0, 3, "SAFETY CAR WILL USE START FINISH STRAIGHT")),
             (1, session(1, "SESSION UPSIDE DOWN")),
             (2, flag(2, "BLUE", None, "WAVED BLUE FLAG FOR CAR 30")),
-            (3, Sample::RaceControl(race_control(at_ms(3), "RISK OF RAIN FOR F1 RACE IS 0%"))),
+            (3, Sample::from(race_control(at_ms(3), "RISK OF RAIN FOR F1 RACE IS 0%"))),
         ]);
         assert!(statuses(&bench).is_empty() && bench.rejections().is_empty());
     }

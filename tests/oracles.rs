@@ -1,0 +1,150 @@
+//! The Dutch race against sources that are not ours: the official classification (f1db) and OpenF1's own laps.
+//!
+//! The official classification is independent. OpenF1's laps have the same origin as the samples: agreement shows that nothing was lost
+//! or changed on the way, not that the feed was right.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "oracles are files")]
+
+mod race;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::ControlFlow::Continue;
+
+use pitwall_archive::archive::Archive;
+use pitwall_engine::backtest::CLOSING_IDLE;
+use pitwall_engine::session::Output;
+use pitwall_schemas::codec::Fact;
+use pitwall_schemas::facts::{Lap, Position, Stint};
+use pitwall_schemas::shared::FactHeader;
+use serde_json::Value;
+
+/// Every fact of one kind that a session says, in order.
+fn facts<F: Fact>(mut archive: Archive) -> Vec<(FactHeader, F)> {
+    let (mut session, mut output, mut facts) = (race::session(&archive), Output::default(), Vec::new());
+    let mut keep = |output: &mut Output| {
+        for fact in output.facts.iter().filter(|fact| fact.kind.name == F::KIND) {
+            let (header, mut body) = fact.header().unwrap();
+            facts.push((header, F::decode(&mut body).unwrap()));
+        }
+        output.clear();
+    };
+    race::for_each(&mut archive, |_, raw| {
+        session.take(&raw, &mut output).unwrap();
+        keep(&mut output);
+        Continue(())
+    });
+    let last = session.sequencer().last_known_at().unwrap();
+    session.take_idle(last.plus(CLOSING_IDLE), &mut output).unwrap();
+    keep(&mut output);
+    facts
+}
+
+/// The last fact about each thing.
+fn latest<F: Fact, K: Ord>(facts: Vec<(FactHeader, F)>, key: impl Fn(&F) -> K) -> BTreeMap<K, F> {
+    facts.into_iter().map(|(_, fact)| (key(&fact), fact)).collect()
+}
+
+fn official() -> Value {
+    serde_json::from_str(&fs::read_to_string(race::data("dutch_2025_official_f1db.json")).unwrap()).unwrap()
+}
+
+/// Rows of OpenF1's laps, each as column name to text.
+fn openf1_laps() -> Vec<BTreeMap<String, String>> {
+    let text = fs::read_to_string(race::data("dutch_2025_openf1_laps.csv")).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    lines.map(|line| names.iter().map(ToString::to_string).zip(line.split(',').map(str::to_owned)).collect()).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> Option<f64> {
+    row[column].parse().ok()
+}
+
+fn milliseconds(seconds: Option<f64>) -> Option<i32> {
+    seconds.map(|seconds| (seconds * 1_000.0).round() as i32)
+}
+
+/// `1:38:29.849` in milliseconds.
+fn race_time(text: &str) -> i64 {
+    let (clock, thousandths) = text.split_once('.').unwrap();
+    let seconds = clock.split(':').fold(0, |total, part| total * 60 + part.parse::<i64>().unwrap());
+    seconds * 1_000 + thousandths.parse::<i64>().unwrap()
+}
+
+#[test]
+fn every_lap_and_sector_of_the_race_equals_openf1s_own() {
+    let laps = latest(facts::<Lap>(race::dutch()), |lap| (lap.driver_number, lap.lap_number));
+    let rows = openf1_laps();
+    assert_eq!(rows.len(), 1_362);
+    for row in &rows {
+        let key = (number(row, "driver_number").unwrap() as i32, number(row, "lap_number").unwrap() as i32);
+        let lap = &laps[&key];
+        let found = [lap.lap_ms, lap.sector_1_ms, lap.sector_2_ms, lap.sector_3_ms];
+        let expected = ["lap_duration", "duration_sector_1", "duration_sector_2", "duration_sector_3"].map(|column| milliseconds(number(row, column)));
+        assert_eq!(found, expected, "car {}, lap {}", key.0, key.1);
+        assert!(lap.is_complete, "car {}, lap {}", key.0, key.1);
+    }
+    let known: BTreeSet<(i32, i32)> = rows.iter().map(|row| (number(row, "driver_number").unwrap() as i32, number(row, "lap_number").unwrap() as i32)).collect();
+    let more: Vec<_> = laps.iter().filter(|(key, _)| !known.contains(key)).map(|(&key, lap)| (key, lap.is_complete)).collect();
+    // Norris and Hamilton stopped on these laps; OpenF1's table lists completed laps only.
+    assert_eq!(more, [((4, 65), false), ((44, 23), false)]);
+}
+
+#[test]
+fn every_drivers_fastest_lap_is_the_official_one() {
+    let laps = latest(facts::<Lap>(race::dutch()), |lap| (lap.driver_number, lap.lap_number));
+    let mut fastest = BTreeMap::<i32, (i32, i32)>::new();
+    for ((car, lap_number), lap) in &laps {
+        if let Some(lap_ms) = lap.lap_ms.filter(|_| !lap.lap_inferred) {
+            let best = fastest.entry(*car).or_insert((lap_ms, *lap_number));
+            *best = (*best).min((lap_ms, *lap_number));
+        }
+    }
+    let official = official();
+    let rows = official["fastest_laps"].as_array().unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        let car: i32 = row["driverNumber"].to_string().trim_matches('"').parse().unwrap();
+        let minutes = row["time"].as_str().unwrap();
+        let expected = (race_time(minutes) as i32, row["lap"].as_i64().unwrap() as i32);
+        assert_eq!(fastest[&car], expected, "car {car}");
+    }
+}
+
+#[test]
+fn every_stint_of_the_race_equals_openf1s_own() {
+    let stints = latest(facts::<Stint>(race::dutch()), |stint| (stint.driver_number, stint.stint_number));
+    let mut expected = BTreeMap::new();
+    for row in openf1_laps() {
+        let key = (number(&row, "driver_number").unwrap() as i32, number(&row, "stint_number").unwrap() as i32);
+        let whole = |column: &str| number(&row, column).map(|value| value as i32);
+        expected.insert(key, (row["compound"].clone(), whole("stint_lap_start"), whole("stint_lap_end"), whole("tyre_age_at_start")));
+    }
+    let found: BTreeMap<_, _> = stints.into_iter().map(|(key, stint)| (key, (stint.compound.symbol().to_owned(), stint.lap_start, stint.lap_end, stint.tyre_age_at_start))).collect();
+    assert_eq!(found.len(), 59);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_final_order_is_the_official_one_without_the_time_penalty() {
+    let positions = latest(facts::<Position>(race::dutch()), |position| position.driver_number);
+    let mut found: Vec<(i32, i32)> = positions.into_iter().map(|(car, position)| (position.position, car)).collect();
+    found.sort_unstable();
+
+    let official = official();
+    let classification = official["classification"].as_array().unwrap();
+    let mut on_the_road: Vec<_> = classification
+        .iter()
+        .enumerate()
+        .map(|(index, row)| {
+            let time = row["time"].as_str().map(|time| race_time(time) - (row["timePenalty"].as_f64().unwrap_or(0.0) * 1_000.0) as i64);
+            // Cars without a time follow in the order of the classification.
+            (time.unwrap_or(i64::MAX), index, row["driverNumber"].to_string().trim_matches('"').parse::<i32>().unwrap())
+        })
+        .collect();
+    on_the_road.sort_unstable();
+    let expected: Vec<(i32, i32)> = (1..).zip(on_the_road).map(|(place, (_, _, car))| (place, car)).collect();
+    assert_eq!(found, expected);
+}

@@ -82,11 +82,13 @@ fn every_lap_and_sector_of_the_race_equals_openf1s_own() {
         let key = (number(row, "driver_number").unwrap() as i32, number(row, "lap_number").unwrap() as i32);
         let lap = &laps[&key];
         let found = [lap.lap_ms, lap.sector_1_ms, lap.sector_2_ms, lap.sector_3_ms];
-        let expected = ["lap_duration", "duration_sector_1", "duration_sector_2", "duration_sector_3"].map(|column| milliseconds(number(row, column)));
+        let expected =
+            ["lap_duration", "duration_sector_1", "duration_sector_2", "duration_sector_3"].map(|column| milliseconds(number(row, column)));
         assert_eq!(found, expected, "car {}, lap {}", key.0, key.1);
         assert!(lap.is_complete, "car {}, lap {}", key.0, key.1);
     }
-    let known: BTreeSet<(i32, i32)> = rows.iter().map(|row| (number(row, "driver_number").unwrap() as i32, number(row, "lap_number").unwrap() as i32)).collect();
+    let known: BTreeSet<(i32, i32)> =
+        rows.iter().map(|row| (number(row, "driver_number").unwrap() as i32, number(row, "lap_number").unwrap() as i32)).collect();
     let more: Vec<_> = laps.iter().filter(|(key, _)| !known.contains(key)).map(|(&key, lap)| (key, lap.is_complete)).collect();
     // Norris and Hamilton stopped on these laps; OpenF1's table lists completed laps only.
     assert_eq!(more, [((4, 65), false), ((44, 23), false)]);
@@ -122,7 +124,10 @@ fn every_stint_of_the_race_equals_openf1s_own() {
         let whole = |column: &str| number(&row, column).map(|value| value as i32);
         expected.insert(key, (row["compound"].clone(), whole("stint_lap_start"), whole("stint_lap_end"), whole("tyre_age_at_start")));
     }
-    let found: BTreeMap<_, _> = stints.into_iter().map(|(key, stint)| (key, (stint.compound.symbol().to_owned(), stint.lap_start, stint.lap_end, stint.tyre_age_at_start))).collect();
+    let found: BTreeMap<_, _> = stints
+        .into_iter()
+        .map(|(key, stint)| (key, (stint.compound.symbol().to_owned(), stint.lap_start, stint.lap_end, stint.tyre_age_at_start)))
+        .collect();
     assert_eq!(found.len(), 59);
     assert_eq!(found, expected);
 }

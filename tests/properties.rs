@@ -1,0 +1,167 @@
+//! What must hold of every fact of both bundled sessions, whatever the feed does.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod race;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow::Continue;
+
+use pitwall_archive::archive::Archive;
+use pitwall_engine::facts::EncodedFact;
+use pitwall_engine::session::Output;
+use pitwall_schemas::facts::FactBody;
+use pitwall_schemas::shared::FactHeader;
+
+/// Hands over the facts of each ledger record together, with the record's number.
+fn each_record(mut archive: Archive, mut each: impl FnMut(u64, Vec<(FactHeader, FactBody)>)) {
+    let (mut session, mut output) = (race::session(&archive), Output::default());
+    race::for_each(&mut archive, |_, raw| {
+        session.take(&raw, &mut output).unwrap();
+        if !output.facts.is_empty() {
+            each(session.sequencer().next_seq() - 1, output.facts.iter().map(|fact| read(&fact)).collect());
+        }
+        output.clear();
+        Continue(())
+    });
+}
+
+fn read(fact: &EncodedFact<'_>) -> (FactHeader, FactBody) {
+    let (header, mut body) = fact.header().unwrap();
+    (header, FactBody::decode(fact.kind.name, &mut body).unwrap().unwrap())
+}
+
+#[test]
+fn positions_are_a_permutation_of_the_cars_after_every_change() {
+    for archive in [race::dutch(), race::mexico()] {
+        let mut order = BTreeMap::new();
+        let mut changes = 0;
+        each_record(archive, |seq, facts| {
+            let before = changes;
+            for (_, fact) in facts {
+                if let FactBody::Positions(position) = fact {
+                    order.insert(position.driver_number, position.position);
+                    changes += 1;
+                }
+            }
+            if changes > before {
+                let mut places: Vec<i32> = order.values().copied().collect();
+                places.sort_unstable();
+                assert_eq!(places, (1..=order.len() as i32).collect::<Vec<_>>(), "after ledger record {seq}");
+            }
+        });
+        assert_eq!(order.len(), 20);
+        assert!(changes > 100, "{changes} changes");
+    }
+}
+
+#[test]
+fn every_fact_names_causes_that_came_before_it_in_rising_order() {
+    for archive in [race::dutch(), race::mexico()] {
+        let mut last_known_at = i64::MIN;
+        each_record(archive, |seq, facts| {
+            for (header, fact) in facts {
+                assert!(!header.causes.is_empty(), "fact {} names no cause", header.fact_seq);
+                assert!(
+                    header.causes.iter().all(|&cause| (cause as u64) <= seq),
+                    "fact {} ({}) names a later record",
+                    header.fact_seq,
+                    fact.kind()
+                );
+                assert!(
+                    header.causes.windows(2).all(|pair| pair[0] < pair[1]),
+                    "fact {} ({}): {:?}",
+                    header.fact_seq,
+                    fact.kind(),
+                    header.causes
+                );
+                assert!(header.known_at.0 >= last_known_at, "known_at never falls");
+                last_known_at = header.known_at.0;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_correction_supersedes_the_newest_fact_about_the_same_thing() {
+    for archive in [race::dutch(), race::mexico()] {
+        let mut newest = BTreeMap::<(&'static str, Vec<u8>), (i64, i32)>::new();
+        let mut corrections = 0;
+        each_record(archive, |_, facts| {
+            for (header, fact) in facts {
+                let mut key = Vec::new();
+                fact.encode_key(&mut key);
+                let previous = newest.insert((fact.kind(), key), (header.fact_seq, header.revision));
+                if let Some(superseded) = header.supersedes {
+                    assert_eq!(previous, Some((superseded, header.revision - 1)), "fact {} ({})", header.fact_seq, fact.kind());
+                    corrections += 1;
+                }
+            }
+        });
+        assert!(corrections > 1_000, "{corrections} corrections");
+    }
+}
+
+#[test]
+fn sectors_of_a_complete_lap_sum_to_the_lap_within_the_feeds_rounding() {
+    let mut compared = 0;
+    each_record(race::dutch(), |_, facts| {
+        for (_, fact) in facts {
+            if let FactBody::Laps(lap) = fact
+                && let (Some(lap_ms), Some(first), Some(second), Some(third)) =
+                    (lap.lap_ms, lap.sector_1_ms, lap.sector_2_ms, lap.sector_3_ms)
+            {
+                // Each of the four times is rounded to a millisecond on its own.
+                assert!((lap_ms - first - second - third).abs() <= 3, "car {}, lap {}", lap.driver_number, lap.lap_number);
+                compared += 1;
+            }
+        }
+    });
+    assert!(compared >= 1_362, "{compared} laps");
+}
+
+#[test]
+fn the_newest_lap_of_a_car_never_falls() {
+    let mut newest = BTreeMap::<i32, i32>::new();
+    each_record(race::dutch(), |seq, facts| {
+        for (header, fact) in facts {
+            if let FactBody::Laps(lap) = fact
+                && header.revision == 0
+            {
+                let last = newest.insert(lap.driver_number, lap.lap_number);
+                assert!(last.is_none_or(|last| lap.lap_number > last), "car {} at ledger record {seq}", lap.driver_number);
+            }
+        }
+    });
+    assert_eq!(newest.len(), 20);
+}
+
+#[test]
+fn telemetry_holds_every_reading_of_the_feed_once() {
+    use pitwall_schemas::facts::Channel;
+    let mut rows = BTreeMap::new();
+    each_record(race::dutch(), |_, facts| {
+        for (_, fact) in facts {
+            if let FactBody::Telemetry(telemetry) = fact {
+                *rows.entry(telemetry.channel).or_insert(0) += telemetry.samples.len();
+                assert!(telemetry.samples.windows(2).all(|pair| pair[0].date < pair[1].date), "rows stand by date");
+            }
+        }
+    });
+    let (mut car_data, mut location, mut no_reading) = (0, 0, 0);
+    race::for_each(&mut race::dutch(), |_, raw| {
+        match raw.event.unwrap() {
+            pitwall_schemas::raw::Sample::CarData(_) => car_data += 1,
+            pitwall_schemas::raw::Sample::Location(sample) if (sample.x, sample.y, sample.z) == (0, 0, 0) => no_reading += 1,
+            pitwall_schemas::raw::Sample::Location(_) => location += 1,
+            _ => {}
+        }
+        Continue(())
+    });
+    // The last packet is still open when the samples end.
+    let short = |channel, sent: usize| sent - rows[&channel];
+    assert!(
+        short(Channel::CarData, car_data) + short(Channel::Location, location) <= 200,
+        "{rows:?} of {car_data} and {location}; {no_reading} locations were no reading"
+    );
+}

@@ -48,14 +48,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     by_size.sort_by_key(|&index| std::cmp::Reverse(std::fs::metadata(&folders[index].0).map_or(0, |metadata| metadata.len())));
     let progress = progress::bar(0, "samples").with_message("backtest");
     let items = by_size.iter().map(|&index| folders[index].clone()).collect();
-    let results = backtest::run_jobs(items, arguments.jobs, |(archive, folder): (PathBuf, PathBuf)| one(&archive, &folder, arguments, &progress));
+    let results =
+        backtest::run_jobs(items, arguments.jobs, |(archive, folder): (PathBuf, PathBuf)| one(&archive, &folder, arguments, &progress));
     progress.finish_and_clear();
     let mut ordered: Vec<(usize, Result<Manifest>)> = by_size.into_iter().zip(results).collect();
     ordered.sort_by_key(|(index, _)| *index);
     let mut failure = None;
     for (index, result) in ordered {
         match result {
-            Ok(manifest) => println!("{}: {} samples, {} facts, {:.0} samples/s, facts hash {}", folders[index].0.display(), manifest.samples, manifest.facts, manifest.samples_per_second, manifest.facts_hash),
+            Ok(manifest) => println!(
+                "{}: {} samples, {} facts, {:.0} samples/s, facts hash {}",
+                folders[index].0.display(),
+                manifest.samples,
+                manifest.facts,
+                manifest.samples_per_second,
+                manifest.facts_hash
+            ),
             Err(error) => {
                 if let Some(earlier) = failure.replace(error) {
                     eprintln!("pitwall: {earlier:#}");
@@ -102,7 +110,13 @@ fn one(path: &Path, folder: &Path, arguments: &Arguments, progress: &ProgressBar
     let limits = Limits::default();
     let session_key = archive.session_key();
     let graph = pitwall_operators::graph(&limits)?.for_session(session_key, 0, archive.quality());
-    let origin = Origin { binary: concat!("pitwall ", env!("CARGO_PKG_VERSION")).to_owned(), archive: path.to_owned(), source_id: archive.source_id().to_string(), session_key, graph_hash: graph.hash().to_string() };
+    let origin = Origin {
+        binary: concat!("pitwall ", env!("CARGO_PKG_VERSION")).to_owned(),
+        archive: path.to_owned(),
+        source_id: archive.source_id().to_string(),
+        session_key,
+        graph_hash: graph.hash().to_string(),
+    };
     let run = RunWriter::create(folder, graph.kinds(), arguments.format)?;
     let mut session = Session::new(session_key, graph, limits);
     let mut sink = Watched { run, progress, samples: 0 };

@@ -144,7 +144,8 @@ fn the_final_order_is_the_official_one_without_the_time_penalty() {
         .iter()
         .enumerate()
         .map(|(index, row)| {
-            let time = row["time"].as_str().map(|time| race_time(time) - (row["timePenalty"].as_f64().unwrap_or(0.0) * 1_000.0) as i64);
+            let penalty: f64 = row["timePenalty"].as_str().map_or(0.0, |seconds| seconds.parse().unwrap());
+            let time = row["time"].as_str().map(|time| race_time(time) - (penalty * 1_000.0) as i64);
             // Cars without a time follow in the order of the classification.
             (time.unwrap_or(i64::MAX), index, row["driverNumber"].to_string().trim_matches('"').parse::<i32>().unwrap())
         })

@@ -3,9 +3,10 @@
 use pitwall_engine::Micros;
 use pitwall_engine::graph::GraphBuilder;
 use pitwall_engine::limits::Limits;
+use pitwall_engine::operator::Operator;
 use pitwall_engine::session::{Output, RawRecord, Session};
-use pitwall_schemas::codec::Fact;
-use pitwall_schemas::raw::{CarData, Driver, Lap, Location, RaceControl, Sample};
+use pitwall_schemas::codec::{Fact, Reading};
+use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
 use pitwall_schemas::shared::{FactHeader, KnownAtQuality};
 
 /// The session every fixture belongs to.
@@ -63,6 +64,11 @@ impl Bench {
                 (header, F::decode(&mut body).unwrap())
             })
             .collect()
+    }
+
+    /// What the operator of type `O` remembers now.
+    pub(crate) fn state<O: Operator>(&self) -> &O::State {
+        self.session.state_of::<O>().unwrap()
     }
 
     /// Reasons of all input refused so far.
@@ -147,5 +153,45 @@ pub(crate) fn race_control(date: Micros, message: &str) -> RaceControl {
         qualifying_phase: None,
         message: Some(message.into()),
         id: Some(date.0),
+    }
+}
+
+pub(crate) fn position(driver_number: i32, date: Micros, position: i32) -> Position {
+    Position { meeting_key: 1267, session_key: SESSION, driver_number, date, position, id: None }
+}
+
+/// A document of a car's gaps that says nothing.
+pub(crate) fn interval(driver_number: i32, date: Micros) -> Interval {
+    let (gap_to_leader, interval) = (Reading::Missing, Reading::Missing);
+    Interval { meeting_key: 1267, session_key: SESSION, driver_number, date, gap_to_leader, interval, id: None }
+}
+
+/// A version of a stint's document that says nothing yet.
+pub(crate) fn stint(driver_number: i32, stint_number: i32) -> Stint {
+    Stint {
+        meeting_key: 1267,
+        session_key: SESSION,
+        driver_number,
+        stint_number,
+        lap_start: None,
+        lap_end: None,
+        compound: None,
+        tyre_age_at_start: None,
+        id: None,
+    }
+}
+
+/// A pass through the pit lane of which no duration is known.
+pub(crate) fn pit(driver_number: i32, lap_number: i32, date: Micros) -> Pit {
+    Pit {
+        meeting_key: 1267,
+        session_key: SESSION,
+        driver_number,
+        lap_number,
+        date,
+        lane_duration: None,
+        stop_duration: None,
+        pit_duration: None,
+        id: None,
     }
 }

@@ -127,7 +127,7 @@ impl ArchiveWriter {
 }
 
 /// A temporary file is private; an archive is an ordinary file.
-fn readable_by_all(path: &Path) -> io::Result<()> {
+pub(crate) fn readable_by_all(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

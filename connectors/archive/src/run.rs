@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 
 use pitwall_engine::backtest::{Outcome, Sink};
 use pitwall_engine::facts::Kind;
+use pitwall_engine::limits::Limits;
 use pitwall_engine::session::Output;
-use pitwall_schemas::codec::{Avro, Reader, Record};
+use pitwall_schemas::codec::{Avro, DecodeError, Reader, Record};
 use pitwall_schemas::log::Keyframe;
 use pitwall_schemas::time::Micros;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::readable_by_all;
 use crate::container::{Codec, Container, ContainerWriter};
 use crate::facts::{FactFiles, FactsError, Format};
+use crate::moment::Clock;
 
 /// Version of the folder's layout.
 pub const FORMAT: u32 = 1;
@@ -59,10 +62,15 @@ pub struct Manifest {
     pub fact_format: Format,
     /// Facts of each kind.
     pub kinds: Vec<KindCount>,
-    /// When the race clock began, if it did.
-    pub started_at: Option<Micros>,
-    /// When the leader completed each lap: the ledger record that said so.
-    pub leader_laps: Vec<LeaderLap>,
+    /// When the race clock began and when the leader completed each lap.
+    #[serde(flatten)]
+    pub clock: Clock,
+    /// The limits it ran with.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Why it covers only a part of the archive: where that is damaged, or the operator that halted. Absent when it covers all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
 }
 
 /// Facts of one kind in a run.
@@ -72,15 +80,6 @@ pub struct KindCount {
     pub kind: String,
     /// How many.
     pub facts: u64,
-}
-
-/// The leader's completion of a lap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaderLap {
-    /// The lap.
-    pub lap_number: i32,
-    /// The ledger record after which it was known.
-    pub seq: u64,
 }
 
 /// What a run's manifest says besides its [`Outcome`].
@@ -103,10 +102,12 @@ pub struct Origin {
 pub struct Findings {
     /// Samples a second.
     pub samples_per_second: f64,
-    /// When the race clock began.
-    pub started_at: Option<Micros>,
-    /// The leader's laps.
-    pub leader_laps: Vec<LeaderLap>,
+    /// When the race clock began and when the leader completed each lap.
+    pub clock: Clock,
+    /// The limits of the run.
+    pub limits: Limits,
+    /// Why the run covers only a part of the archive.
+    pub incomplete: Option<String>,
 }
 
 /// Writes a run folder. The manifest comes last: a folder without one is unfinished.
@@ -170,14 +171,25 @@ impl RunWriter {
             samples_per_second: findings.samples_per_second,
             fact_format: self.format,
             kinds: kinds.into_iter().map(|(kind, facts)| KindCount { kind: kind.to_owned(), facts }).collect(),
-            started_at: findings.started_at,
-            leader_laps: findings.leader_laps,
+            clock: findings.clock,
+            limits: findings.limits,
+            incomplete: findings.incomplete,
         };
         let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
         text.push('\n');
-        fs::write(self.folder.join(MANIFEST), text).map_err(|source| at(MANIFEST, source))?;
+        write_whole(&self.folder, MANIFEST, text.as_bytes()).map_err(|source| at(MANIFEST, source))?;
         Ok(manifest)
     }
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    let path = folder.join(name);
+    temporary.persist(&path).map_err(|error| error.error)?;
+    readable_by_all(&path)
 }
 
 impl Sink for RunWriter {
@@ -263,22 +275,93 @@ impl Run {
     /// # Errors
     /// When the file cannot be read at all.
     pub fn keyframes(&self) -> Result<Vec<Keyframe>, RunError> {
-        let path = self.folder.join(KEYFRAMES);
-        let bytes = fs::read(&path).map_err(|source| FactsError::File { path: path.clone(), source })?;
-        let container = Container::open(bytes).map_err(|source| FactsError::Container { path, source })?;
-        let (mut keyframes, mut block) = (Vec::new(), Vec::new());
+        let file = self.keyframe_file()?;
+        Ok((0..file.heads().len()).map_while(|number| file.read(number)).collect())
+    }
+
+    /// Its keyframes, each read only when asked for.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub fn keyframe_file(&self) -> Result<KeyframeFile, RunError> {
+        KeyframeFile::open(&self.folder.join(KEYFRAMES))
+    }
+}
+
+/// What a keyframe says of itself besides its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyframeHead {
+    /// The ledger record it was taken after.
+    pub seq: u64,
+    /// When that was known.
+    pub known_at: Micros,
+    /// The `fact_seq` that comes next.
+    pub next_fact_seq: u64,
+}
+
+impl KeyframeHead {
+    /// The head of a keyframe.
+    #[must_use]
+    pub const fn of(keyframe: &Keyframe) -> Self {
+        Self { seq: keyframe.seq as u64, known_at: keyframe.known_at, next_fact_seq: keyframe.next_fact_seq as u64 }
+    }
+}
+
+/// A file of keyframes: their heads in memory, their states read one at a time.
+pub struct KeyframeFile {
+    blocks: Vec<Vec<u8>>,
+    heads: Vec<KeyframeHead>,
+    places: Vec<(usize, usize)>,
+}
+
+impl KeyframeFile {
+    /// Opens a file and reads the heads. One that cannot be read ends the list: keyframes are advisory, and an older one serves as well.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        let bytes = fs::read(path).map_err(|source| FactsError::File { path: path.to_owned(), source })?;
+        let container = Container::open(bytes).map_err(|source| FactsError::Container { path: path.to_owned(), source })?;
+        let mut file = Self { blocks: Vec::new(), heads: Vec::new(), places: Vec::new() };
         for (number, span) in container.blocks().iter().enumerate() {
+            let mut block = Vec::new();
             if container.unpack(number, &mut block).is_err() {
-                return Ok(keyframes);
+                break;
             }
             let mut reader = Reader::new(&block);
             for _ in 0..span.records {
-                match Keyframe::decode(&mut reader) {
-                    Ok(keyframe) => keyframes.push(keyframe),
-                    Err(_) => return Ok(keyframes),
-                }
+                let start = block.len() - reader.rest().len();
+                let Ok(head) = read_head(&mut reader) else { break };
+                file.heads.push(head);
+                file.places.push((number, start));
             }
+            file.blocks.push(block);
         }
-        Ok(keyframes)
+        Ok(file)
     }
+
+    /// The heads, oldest first.
+    #[must_use]
+    pub fn heads(&self) -> &[KeyframeHead] {
+        &self.heads
+    }
+
+    /// One keyframe, whole; `None` when there is none of that number or it cannot be read.
+    #[must_use]
+    pub fn read(&self, number: usize) -> Option<Keyframe> {
+        let &(block, start) = self.places.get(number)?;
+        Keyframe::decode(&mut Reader::new(&self.blocks[block][start..])).ok()
+    }
+}
+
+/// Reads a keyframe's fields and steps over its state.
+fn read_head(reader: &mut Reader<'_>) -> Result<KeyframeHead, DecodeError> {
+    let _format = i32::decode(reader)?;
+    let _session_key = i32::decode(reader)?;
+    let _graph_hash = reader.take(32)?;
+    let (seq, known_at, next_fact_seq) = (reader.long()?, Micros::decode(reader)?, reader.long()?);
+    let _hashes = reader.take(64)?;
+    let state = reader.length()?;
+    reader.take(state)?;
+    Ok(KeyframeHead { seq: seq as u64, known_at, next_fact_seq: next_fact_seq as u64 })
 }

@@ -1,0 +1,1 @@
+//! REST, WebSocket and dashboard over a session's committed facts.

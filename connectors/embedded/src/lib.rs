@@ -1,0 +1,1 @@
+//! Event log and state store in one process, on fjall.

@@ -241,3 +241,152 @@ impl Handle<Location> for CircuitOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, at_ms, location};
+    use pitwall_schemas::shared::FactHeader;
+
+    /// A round circuit of about 4,000 m: its radius, dm.
+    const RADIUS: f64 = 6_366.0;
+
+    /// Where a car is `metres` behind the start on the round circuit.
+    #[expect(clippy::disallowed_methods, reason = "a fixture needs no last digit")]
+    fn on_circuit(metres: f64) -> [i32; 3] {
+        let angle = metres * 10.0 / RADIUS;
+        [(RADIUS * angle.cos()) as i32 + 1_000, (RADIUS * angle.sin()) as i32 - 2_000, 50]
+    }
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            graph.publish(CircuitOperator::default(), |inputs| inputs.samples::<Location>());
+        })
+    }
+
+    /// Lets a car drive from `from` metres to `to` at `speed` m/s, a sample every 250 ms, and tells when it arrives.
+    fn drive(bench: &mut Bench, driver_number: i32, begin: i64, (from, to): (i32, i32), speed: f64) -> i64 {
+        let mut ms = begin;
+        let mut metres = f64::from(from);
+        while metres < f64::from(to) {
+            bench.arrive(ms, location(driver_number, at_ms(ms), on_circuit(metres)));
+            ms += 250;
+            metres += speed / 4.0;
+        }
+        ms
+    }
+
+    fn outlines(bench: &Bench) -> Vec<(FactHeader, Circuit)> {
+        bench.facts()
+    }
+
+    #[test]
+    fn the_first_car_that_comes_round_leaves_the_outline() {
+        let mut bench = bench();
+        let now = drive(&mut bench, 81, 0, (0, 4_400), 60.0);
+        assert!(outlines(&bench).is_empty());
+        drive(&mut bench, 81, now, (4_400, 4_600), 60.0);
+        let said = outlines(&bench);
+        assert_eq!(said.len(), 1);
+        let (header, circuit) = &said[0];
+        assert_eq!((circuit.driver_number, header.revision), (81, 0));
+        assert!((3_980..=4_000).contains(&circuit.length_m), "{} m", circuit.length_m);
+        assert!((65_000..=68_000).contains(&circuit.duration_ms), "{} ms", circuit.duration_ms);
+        for pair in circuit.points.windows(2) {
+            let way = Point { x: pair[1].x, y: pair[1].y }.minus(Point { x: pair[0].x, y: pair[0].y });
+            assert!((120..=300).contains(&way.length()), "{} dm between two points", way.length());
+        }
+        assert!(header.causes.len() >= circuit.points.len() && header.causes.len() <= POINTS_MAX);
+    }
+
+    #[test]
+    fn a_faster_lap_corrects_the_outline_and_then_no_more_than_the_most() {
+        let mut bench = bench();
+        let mut now = drive(&mut bench, 81, 0, (0, 4_600), 30.0);
+        for speed in [60.0, 58.0, 80.0, 110.0] {
+            now = drive(&mut bench, 81, now, (600, 4_600), speed);
+        }
+        let said = outlines(&bench);
+        let revisions: Vec<_> = said.iter().map(|(header, _)| (header.revision, header.supersedes)).collect();
+        assert_eq!(revisions, [(0, None), (1, Some(0)), (2, Some(1))]);
+        assert!(bench.state::<CircuitOperator>().is_settled);
+        assert!(bench.state::<CircuitOperator>().paths.is_empty(), "a settled operator remembers no path");
+    }
+
+    #[test]
+    fn after_enough_laps_the_outline_is_settled() {
+        let mut bench = bench();
+        let mut now = 0;
+        for lap in 0..=40 {
+            now = drive(&mut bench, 81, now, (600 + lap * 4_000, 4_600 + lap * 4_000), 60.0);
+        }
+        assert_eq!(outlines(&bench).len(), 1);
+        assert!(bench.state::<CircuitOperator>().is_settled);
+    }
+
+    #[test]
+    fn a_car_that_stands_begins_another_path() {
+        let mut bench = bench();
+        let mut now = drive(&mut bench, 81, 0, (0, 3_000), 60.0);
+        for _ in 0..40 {
+            bench.arrive(now, location(81, at_ms(now), on_circuit(3_000.0)));
+            now += 250;
+        }
+        drive(&mut bench, 81, now, (3_000, 7_400), 60.0);
+        assert!(outlines(&bench).is_empty(), "neither round was whole");
+    }
+
+    #[test]
+    fn a_jump_begins_another_path() {
+        let mut bench = bench();
+        let now = drive(&mut bench, 81, 0, (0, 2_000), 60.0);
+        drive(&mut bench, 81, now, (3_000, 6_900), 60.0);
+        assert!(outlines(&bench).is_empty());
+    }
+
+    #[test]
+    fn a_car_not_heard_of_for_a_while_begins_another_path() {
+        let mut bench = bench();
+        let now = drive(&mut bench, 81, 0, (0, 3_000), 60.0);
+        drive(&mut bench, 81, now + 6_000, (3_060, 7_000), 60.0);
+        assert!(outlines(&bench).is_empty());
+    }
+
+    #[test]
+    fn crossing_the_paths_beginning_another_way_is_not_coming_round() {
+        let forth = Point { x: 100, y: 0 };
+        assert!(forth.agrees_with(Point { x: 100, y: 90 }));
+        for other in [Point { x: 100, y: 110 }, Point { x: 0, y: 100 }, Point { x: -100, y: 0 }] {
+            assert!(!forth.agrees_with(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn zeros_and_samples_out_of_order_are_passed_over() {
+        let (mut clean, mut disturbed) = (bench(), bench());
+        drive(&mut clean, 81, 0, (0, 4_600), 60.0);
+        let mut ms = 0;
+        let mut metres = 0.0;
+        while metres < 4_600.0 {
+            disturbed.arrive(ms, location(81, at_ms(ms), on_circuit(metres)));
+            disturbed.arrive(ms, location(81, at_ms(ms - 700), on_circuit(metres - 50.0)));
+            disturbed.arrive(ms, location(81, at_ms(ms + 1), [0, 0, 0]));
+            (ms, metres) = (ms + 250, metres + 15.0);
+        }
+        let of = |bench: &Bench| outlines(bench).into_iter().map(|(_, circuit)| circuit).collect::<Vec<_>>();
+        assert_eq!(of(&disturbed), of(&clean));
+        assert_eq!(of(&clean).len(), 1);
+    }
+
+    #[test]
+    fn a_path_never_closed_stays_bounded() {
+        let mut bench = bench();
+        for index in 0..3_000 {
+            let ms = i64::from(index) * 250;
+            bench.arrive(ms, location(81, at_ms(ms), [index * 130, 1, 1]));
+            let path = bench.state::<CircuitOperator>().paths.get(81).unwrap();
+            assert!(path.points.len() <= POINTS_MAX && path.causes.len() <= POINTS_MAX);
+        }
+        assert!(outlines(&bench).is_empty());
+    }
+}

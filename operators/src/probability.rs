@@ -167,3 +167,137 @@ impl Handle<Gap> for ProbabilityOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gaps::GapsOperator;
+    use crate::laps::LapsOperator;
+    use crate::positions::PositionsOperator;
+    use crate::race_clock::RaceClockOperator;
+    use crate::testing::{Bench, at_ms, interval, lap, position, race_control};
+    use crate::timing::TimingOperator;
+    use crate::track_status::TrackStatusOperator;
+    use pitwall_schemas::raw::{self, RaceControl, Sample};
+    use proptest::prelude::*;
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(track_status));
+            let race_clock = graph.publish(RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
+            let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let gaps = graph.publish(GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
+            let timing = graph.publish(TimingOperator::default(), |inputs| inputs.stream(track_status).stream(laps).stream(gaps));
+            graph.publish(ProbabilityOperator::default(), |inputs| {
+                inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
+            });
+        })
+    }
+
+    fn start(ms: i64, lap_number: Option<i32>) -> (i64, Sample) {
+        let category = Some("SessionStatus".into());
+        (ms, Sample::from(RaceControl { category, lap_number, ..race_control(at_ms(ms), "SESSION STARTED") }))
+    }
+
+    fn place(ms: i64, driver_number: i32, place: i32) -> (i64, Sample) {
+        (ms, Sample::from(position(driver_number, at_ms(ms), place)))
+    }
+
+    fn begins(ms: i64, driver_number: i32, lap_number: i32) -> (i64, Sample) {
+        (ms, Sample::from(raw::Lap { date_start: Some(at_ms(ms)), ..lap(driver_number, lap_number) }))
+    }
+
+    fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Vec<(Vec<i64>, Probability)> {
+        let mut bench = bench();
+        let mut last = 0;
+        for (ms, sample) in samples {
+            bench.arrive(ms, sample);
+            last = ms;
+        }
+        bench.idle(last + 100);
+        bench.facts().into_iter().map(|(header, fact)| (header.causes, fact)).collect()
+    }
+
+    fn cars(fact: &Probability) -> Vec<i32> {
+        fact.cars.iter().map(|car| car.driver_number).collect()
+    }
+
+    #[test]
+    fn a_car_is_as_likely_to_win_as_cars_in_its_place_were_at_that_lap() {
+        let said = play([place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 1, 1), begins(30, 1, 7)]);
+        let laps: Vec<_> = said.iter().map(|(_, fact)| fact.laps_completed).collect();
+        assert_eq!(laps, [0, 6]);
+        for ((_, fact), row) in said.iter().zip([0, 2]) {
+            let [first, second] = [0, 1].map(|place| f64::from(WIN_BY_POSITION[row][place]));
+            assert_eq!(fact.cars[0].probability, first / (first + second));
+            assert_eq!(fact.cars[1].probability, second / (first + second));
+        }
+    }
+
+    #[test]
+    fn laps_beyond_the_tables_end_take_its_last_row() {
+        let operator = ProbabilityOperator::default();
+        assert_eq!(operator.row(0), &WIN_BY_POSITION[0]);
+        assert_eq!(operator.row(5), &WIN_BY_POSITION[1]);
+        assert_eq!(operator.row(6), &WIN_BY_POSITION[2]);
+        assert_eq!(operator.row(200), &WIN_BY_POSITION[14]);
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_a_whole_and_holds_no_zero() {
+        for row in &WIN_BY_POSITION {
+            assert!(row.iter().all(|frequency| *frequency > 0));
+            let total: u32 = row.iter().sum();
+            assert!(total.abs_diff(1_000_000) <= row.len() as u32, "{total}");
+        }
+    }
+
+    #[test]
+    fn outside_a_race_nothing_is_said() {
+        assert!(play([start(0, None), place(10, 1, 1), place(10, 4, 2), begins(20, 1, 1), begins(30, 1, 7)]).is_empty());
+    }
+
+    #[test]
+    fn a_gap_tells_that_it_is_a_race() {
+        let said = play([place(0, 1, 1), (10, Sample::from(interval(1, at_ms(10))))]);
+        assert_eq!(said.len(), 1);
+    }
+
+    #[test]
+    fn a_swap_is_one_fact_with_all_its_messages_as_causes() {
+        let said = play([place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), place(20, 4, 1), place(20, 1, 2)]);
+        assert_eq!(said.iter().map(|(_, fact)| cars(fact)).collect::<Vec<_>>(), [[1, 4], [4, 1]]);
+        assert_eq!((said[0].0.as_slice(), said[1].0.as_slice()), ([2].as_slice(), [3, 4].as_slice()));
+    }
+
+    #[test]
+    fn a_retired_cars_share_goes_to_the_others() {
+        let mut samples = vec![place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 4, 1)];
+        samples.extend((1..=4).map(|number| begins(20 + i64::from(number) * 10, 1, number)));
+        let said = play(samples);
+        let (_, last) = said.last().unwrap();
+        assert_eq!((cars(last), last.cars[0].probability), (vec![1], 1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn probabilities_sum_to_1_over_the_cars_running(
+            places in Just((1..=20).collect::<Vec<i32>>()).prop_shuffle(),
+            cars in 1_usize..20,
+            laps in prop::collection::vec((1..=20_i32, 1..80_i32), 0..20),
+        ) {
+            let mut samples = vec![start(0, Some(1))];
+            samples.extend((1..).zip(&places[..cars]).map(|(driver_number, stated)| place(10, driver_number, *stated)));
+            samples.extend((0..).zip(laps).map(|(index, (driver_number, number))| begins(20 + index * 10, driver_number, number)));
+            let said = play(samples);
+            prop_assert!(!said.is_empty());
+            for (_, fact) in said {
+                let sum: f64 = fact.cars.iter().map(|car| car.probability).sum();
+                prop_assert!((sum - 1.0).abs() < 1e-12, "{sum}");
+                prop_assert!(fact.cars.iter().all(|car| car.probability > 0.0));
+                prop_assert!(fact.cars.windows(2).all(|pair| pair[0].position < pair[1].position));
+            }
+        }
+    }
+}

@@ -159,13 +159,7 @@ impl<G: Fn() -> Graph<Sample>> Recording<G> {
 }
 
 /// A session as `keyframe` holds it, if it is whole, of this graph, and where it says it is: its state's hash covers the state alone.
-fn restore(
-    keyframe: &Keyframe,
-    head: &KeyframeHead,
-    graph: Graph<Sample>,
-    session_key: i32,
-    limits: &Limits,
-) -> Option<Session<Sample>> {
+fn restore(keyframe: &Keyframe, head: &KeyframeHead, graph: Graph<Sample>, session_key: i32, limits: &Limits) -> Option<Session<Sample>> {
     let session = Session::restore(session_key, graph, limits.clone(), keyframe).ok()?;
     let sequencer = session.sequencer();
     let is_there = sequencer.next_seq() == head.seq + 1

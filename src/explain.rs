@@ -178,8 +178,21 @@ fn write_fields(object: &Value, told: &[&str], out: &mut impl Write) -> io::Resu
     for (name, value) in fields.filter(|(name, value)| !value.is_null() && !told.contains(&name.as_str())) {
         match value {
             Value::String(text) => writeln!(out, "  {name:<24}{text}")?,
+            Value::Array(rows) if rows.iter().any(Value::is_object) => {
+                writeln!(out, "  {name}")?;
+                for row in rows {
+                    writeln!(out, "    {}", one_row(row))?;
+                }
+            }
             other => writeln!(out, "  {name:<24}{other}")?,
         }
     }
     Ok(())
+}
+
+/// An object on one line; nulls are left out.
+fn one_row(row: &Value) -> String {
+    let fields = row.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let fields = fields.map(|(name, value)| value.as_str().map_or_else(|| format!("{name} {value}"), |text| format!("{name} {text}")));
+    fields.collect::<Vec<_>>().join("  ")
 }

@@ -95,8 +95,14 @@ impl Command {
     }
 }
 
+/// Exit status of a command line that makes no sense.
+const EXIT_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return end_of_parsing(&error),
+    };
     let mut out = BufWriter::new(io::stdout().lock());
     let result = run(&cli, &mut out).and(out.flush().map_err(Into::into));
     match result {
@@ -109,6 +115,23 @@ fn main() -> ExitCode {
             ExitCode::from(if is_trouble_of_compare { compare::EXIT_TROUBLE } else { 1 })
         }
     }
+}
+
+/// Help and version as they are; what is wrong with a command line, on one line.
+fn end_of_parsing(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let text = error.to_string();
+    let told = text.split("\n\nUsage:").next().unwrap_or_default().split("\n\nFor more").next().unwrap_or_default();
+    let told: Vec<&str> = told.trim_start_matches("error: ").split_whitespace().collect();
+    eprintln!("pitwall: {} (--help tells more)", told.join(" "));
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn run(cli: &Cli, out: &mut impl Write) -> Result<()> {

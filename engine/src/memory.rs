@@ -385,7 +385,8 @@ impl StateStore for MemoryStore {
         fact_seqs: Range<u64>,
         facts_max: usize,
     ) -> Result<Vec<StoredFact>, HalfStored> {
-        let of_kind = self.history.iter().filter(|((scope, fact_seq), _)| *scope == (session_key, epoch, kind) && fact_seqs.contains(fact_seq));
+        let of_kind =
+            self.history.iter().filter(|((scope, fact_seq), _)| *scope == (session_key, epoch, kind) && fact_seqs.contains(fact_seq));
         Ok(of_kind.take(facts_max).map(|(_, (_, fact))| fact.clone()).collect())
     }
 

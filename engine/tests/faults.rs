@@ -83,7 +83,8 @@ fn a_store_that_fails_half_way_ends_up_with_each_fact_once_and_the_newest_of_eac
         let facts = published(&mut log);
         for kind in ["totals", "rates"] {
             let expected: Vec<u64> = facts.iter().filter(|fact| fact.kind.name == kind).map(|fact| fact.fact_seq).collect();
-            let stored: Vec<u64> = store.history(SESSION, 0, kind, 0..u64::MAX, usize::MAX).unwrap().iter().map(|fact| fact.fact_seq).collect();
+            let stored: Vec<u64> =
+                store.history(SESSION, 0, kind, 0..u64::MAX, usize::MAX).unwrap().iter().map(|fact| fact.fact_seq).collect();
             assert_eq!(stored, expected, "seed {seed}, {kind}");
             let mut newest = std::collections::BTreeMap::new();
             for fact in facts.iter().filter(|fact| fact.kind.name == kind) {

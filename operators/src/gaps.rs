@@ -205,3 +205,146 @@ impl Handle<Position> for GapsOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::positions::PositionsOperator;
+    use crate::testing::{Bench, at_ms, interval, position};
+    use pitwall_schemas::raw::{self, Sample};
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            graph.publish(GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
+        })
+    }
+
+    fn seconds(number: f64) -> Reading {
+        Reading::Number(number)
+    }
+
+    fn text(words: &str) -> Reading {
+        Reading::Text(words.into())
+    }
+
+    fn gap(driver_number: i32, ms: i64, gap_to_leader: Reading, to_car_ahead: Reading) -> Sample {
+        Sample::from(Interval { gap_to_leader, interval: to_car_ahead, ..interval(driver_number, at_ms(ms)) })
+    }
+
+    fn place(driver_number: i32, ms: i64, place: i32) -> Sample {
+        Sample::from(position(driver_number, at_ms(ms), place))
+    }
+
+    /// Every document or place at the ms given.
+    fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Bench {
+        let mut bench = bench();
+        let mut last = 0;
+        for (ms, sample) in samples {
+            bench.arrive(ms, sample);
+            last = ms;
+        }
+        bench.idle(last + 100);
+        bench
+    }
+
+    /// Gap, laps behind and whether it is held of every fact about a car.
+    fn said(bench: &Bench, driver_number: i32) -> Vec<(Option<i32>, Option<i32>, bool)> {
+        let facts = bench.facts::<Gap>().into_iter().map(|(_, fact)| fact);
+        facts.filter(|fact| fact.driver_number == driver_number).map(|fact| (fact.gap_ms, fact.laps_behind, fact.is_held)).collect()
+    }
+
+    #[test]
+    fn the_leader_has_a_gap_of_0_and_no_interval_whatever_its_documents_say() {
+        for said_of_leader in [Reading::Missing, seconds(0.0), seconds(3.2), text("+1 LAP")] {
+            let bench = play([(0, place(1, 0, 1)), (10, gap(1, 10, said_of_leader.clone(), said_of_leader))]);
+            let facts = bench.facts::<Gap>();
+            assert_eq!(facts.len(), 1);
+            assert_eq!((facts[0].1.gap_ms, facts[0].1.laps_behind, facts[0].1.interval_ms), (Some(0), Some(0), None));
+        }
+    }
+
+    #[test]
+    fn before_an_order_is_known_the_car_with_a_gap_of_0_leads() {
+        let bench = play([(0, gap(1, 0, seconds(0.0), seconds(0.0))), (1, gap(4, 1, seconds(1.5), seconds(1.5)))]);
+        let intervals: Vec<_> = bench.facts::<Gap>().into_iter().map(|(_, fact)| (fact.gap_ms, fact.interval_ms)).collect();
+        assert_eq!(intervals, [(Some(0), None), (Some(1_500), Some(1_500))]);
+    }
+
+    #[test]
+    fn a_car_without_a_document_has_no_gap() {
+        let bench = play([(0, place(1, 0, 1)), (0, place(4, 0, 2)), (50, place(4, 50, 1)), (50, place(1, 50, 2))]);
+        assert!(bench.facts::<Gap>().is_empty(), "the first of a qualifying leads nobody");
+    }
+
+    #[test]
+    fn a_lapped_cars_last_laps_are_held_while_the_feed_is_silent() {
+        let bench = play([
+            (0, place(1, 0, 1)),
+            (10, gap(44, 10, text("+1 LAP"), seconds(2.0))),
+            (20, gap(44, 20, Reading::Missing, seconds(2.1))),
+            (30, gap(44, 30, Reading::Missing, Reading::Missing)),
+            (40, gap(44, 40, text("+2 LAPS"), Reading::Missing)),
+        ]);
+        assert_eq!(said(&bench, 44), [(None, Some(1), false), (None, Some(1), true), (None, Some(1), true), (None, Some(2), false)]);
+        let facts = bench.facts::<Gap>();
+        assert_eq!(facts[1].0.causes, [1, 2], "the record that said it and the record that went silent");
+    }
+
+    #[test]
+    fn held_laps_end_with_unlapping() {
+        let bench = play([
+            (0, place(1, 0, 1)),
+            (10, gap(44, 10, text("1L"), seconds(2.0))),
+            (20, gap(44, 20, Reading::Missing, seconds(2.0))),
+            (30, gap(44, 30, seconds(84.2), seconds(2.0))),
+            (40, gap(44, 40, Reading::Missing, seconds(2.0))),
+        ]);
+        assert_eq!(said(&bench, 44)[2..], [(Some(84_200), Some(0), false), (None, None, false)], "a time is not held");
+    }
+
+    #[test]
+    fn a_car_that_loses_the_lead_has_no_gap_until_the_feed_gives_it_one() {
+        let bench = play([
+            (0, place(1, 0, 1)),
+            (0, place(4, 0, 2)),
+            (10, gap(1, 10, seconds(0.0), Reading::Missing)),
+            (10, gap(4, 10, seconds(0.8), seconds(0.8))),
+            (50, place(4, 50, 1)),
+            (50, place(1, 50, 2)),
+            (90, gap(1, 90, seconds(0.4), seconds(0.4))),
+        ]);
+        assert_eq!(said(&bench, 1), [(Some(0), Some(0), false), (None, None, false), (Some(400), Some(0), false)]);
+        assert_eq!(said(&bench, 4), [(Some(800), Some(0), false), (Some(0), Some(0), false)]);
+    }
+
+    #[test]
+    fn a_gap_that_came_before_the_new_order_is_kept() {
+        let bench = play([
+            (0, place(1, 0, 1)),
+            (0, place(4, 0, 2)),
+            (10, gap(1, 10, seconds(0.4), seconds(0.4))),
+            (20, place(4, 20, 1)),
+            (20, place(1, 20, 2)),
+        ]);
+        assert_eq!(said(&bench, 1), [(Some(0), Some(0), false), (Some(400), Some(0), false)]);
+    }
+
+    #[test]
+    fn a_gap_sent_again_says_nothing_and_an_older_document_neither() {
+        let document = || gap(4, 20, seconds(1.0), seconds(1.0));
+        let bench = play([(20, document()), (21, document()), (22, gap(4, 10, seconds(9.0), seconds(9.0)))]);
+        assert_eq!(said(&bench, 4), [(Some(1_000), Some(0), false)]);
+        assert!(bench.rejections().is_empty());
+    }
+
+    #[test]
+    fn a_text_that_is_no_number_of_laps_is_rejected_and_changes_nothing() {
+        for words in ["LAP", "+0 LAPS", "+1 CAR", "", "+ LAP", "+999 LAPS"] {
+            let bench = play([(0, gap(4, 0, text(words), Reading::Missing))]);
+            assert_eq!(bench.rejections().len(), 1, "{words}");
+            assert!(bench.facts::<Gap>().is_empty(), "{words}");
+        }
+        assert_eq!(play([(0, gap(4, 0, Reading::Missing, seconds(-1.0)))]).rejections().len(), 1);
+    }
+}

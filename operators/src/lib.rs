@@ -3,11 +3,13 @@
 //! Each module says in its first sentence what it derives from what, and where the rule comes from.
 
 pub mod by_driver;
+pub mod circuit;
 pub mod drivers;
 pub mod gaps;
 pub mod known;
 pub mod laps;
 pub mod positions;
+pub mod probability;
 pub mod race_clock;
 pub mod stints;
 pub mod telemetry;
@@ -15,6 +17,7 @@ pub mod telemetry;
 mod testing;
 pub mod timing;
 pub mod track_status;
+mod win_by_position;
 
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
@@ -35,13 +38,17 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     let drivers = graph.publish(drivers::DriversOperator, |inputs| inputs.samples::<Driver>());
     let track_status = graph.publish(track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
     let laps = graph.publish(laps::LapsOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status));
-    graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
+    let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
     let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
     let stints = graph.publish(stints::StintsOperator, |inputs| inputs.samples::<Stint>());
-    graph.publish(timing::TimingOperator::default(), |inputs| {
+    let timing = graph.publish(timing::TimingOperator::default(), |inputs| {
         let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
         inputs.samples::<Pit>()
     });
+    graph.publish(probability::ProbabilityOperator::default(), |inputs| {
+        inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
+    });
+    graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
     graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
 }

@@ -324,3 +324,260 @@ impl Handle<TrackStatus> for TimingOperator {
         self.say_all(state, context);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::DriversOperator;
+    use crate::gaps::GapsOperator;
+    use crate::laps::LapsOperator;
+    use crate::positions::PositionsOperator;
+    use crate::stints::StintsOperator;
+    use crate::testing::{Bench, at_ms, driver, interval, lap, pit, position, race_control, stint};
+    use crate::track_status::TrackStatusOperator;
+    use pitwall_schemas::codec::Reading;
+    use pitwall_schemas::raw::{self, RaceControl, Sample};
+
+    /// The length of every lap of the fixtures, ms.
+    const LAP_MS: i64 = 75_000;
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            let drivers = graph.publish(DriversOperator, |inputs| inputs.samples::<raw::Driver>());
+            let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(track_status));
+            let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let gaps = graph.publish(GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
+            let stints = graph.publish(StintsOperator, |inputs| inputs.samples::<raw::Stint>());
+            graph.publish(TimingOperator::default(), |inputs| {
+                let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
+                inputs.samples::<Pit>()
+            });
+        })
+    }
+
+    fn begins(driver_number: i32, lap_number: i32, start: i64) -> raw::Lap {
+        raw::Lap { date_start: Some(at_ms(start)), ..lap(driver_number, lap_number) }
+    }
+
+    fn whole(driver_number: i32, lap_number: i32, start: i64, lap_ms: i64) -> raw::Lap {
+        let sector_3 = lap_ms as f64 / 1_000.0 - 52.0;
+        raw::Lap {
+            duration_sector_1: Some(25.0),
+            duration_sector_2: Some(27.0),
+            duration_sector_3: Some(sector_3),
+            lap_duration: Some(lap_ms as f64 / 1_000.0),
+            ..begins(driver_number, lap_number, start)
+        }
+    }
+
+    fn session(ms: i64, words: &str, lap_number: Option<i32>, qualifying_phase: Option<i32>) -> Sample {
+        let category = Some("SessionStatus".into());
+        Sample::from(RaceControl { category, lap_number, qualifying_phase, ..race_control(at_ms(ms), words) })
+    }
+
+    fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Bench {
+        let mut bench = bench();
+        let mut last = 0;
+        for (ms, sample) in samples {
+            bench.arrive(ms, sample);
+            last = ms;
+        }
+        bench.idle(last + 100);
+        bench
+    }
+
+    /// A race in which each car begins its first laps of the number given, all of [`LAP_MS`], the cars a second apart.
+    fn race(laps: &[(i32, i32)]) -> Vec<(i64, Sample)> {
+        let mut samples = vec![(0, session(0, "SESSION STARTED", Some(1), None))];
+        for (place, (driver_number, begun)) in (1..).zip(laps) {
+            for lap_number in 1..=*begun {
+                let start = i64::from(lap_number - 1) * LAP_MS + place * 1_000;
+                samples.push((start, Sample::from(begins(*driver_number, lap_number, start))));
+                if lap_number < *begun {
+                    samples.push((start + LAP_MS - 1, Sample::from(whole(*driver_number, lap_number, start, LAP_MS))));
+                }
+            }
+        }
+        samples.sort_by_key(|(ms, _)| *ms);
+        samples
+    }
+
+    fn row(bench: &Bench, driver_number: i32) -> Timing {
+        bench.facts::<Timing>().into_iter().map(|(_, fact)| fact).rfind(|fact| fact.driver_number == driver_number).unwrap()
+    }
+
+    #[test]
+    fn a_row_joins_what_every_operator_says_of_the_car_and_what_is_unknown_is_null() {
+        let driver = raw::Driver { name_acronym: Some("VER".into()), team_colour: Some("4781D7".into()), ..driver(1) };
+        let tyres =
+            raw::Stint { lap_start: Some(1), lap_end: Some(4), compound: Some("SOFT".into()), tyre_age_at_start: Some(2), ..stint(1, 1) };
+        let distance = Reading::Number(1.5);
+        let gap = raw::Interval { gap_to_leader: distance.clone(), interval: distance, ..interval(1, at_ms(30)) };
+        let mut bench = play([(0, Sample::from(driver)), (10, Sample::from(position(4, at_ms(10), 1)))]);
+        assert_eq!((row(&bench, 1).position, row(&bench, 1).lap_number, row(&bench, 1).compound), (None, None, None));
+        bench.arrive(200, Sample::from(position(1, at_ms(20), 2)));
+        bench.arrive(210, Sample::from(tyres));
+        bench.arrive(220, Sample::from(gap));
+        bench.arrive(76_000, Sample::from(whole(1, 4, 1_000, LAP_MS)));
+        bench.idle(77_000);
+        let row = row(&bench, 1);
+        assert_eq!((row.acronym.as_deref(), row.team_colour.as_deref(), row.position), (Some("VER"), Some("4781D7"), Some(2)));
+        assert_eq!((row.gap_ms, row.laps_behind, row.interval_ms), (Some(1_500), Some(0), Some(1_500)));
+        assert_eq!((row.compound, row.tyre_age, row.stint_number), (Some(Compound::Soft), Some(6), Some(1)));
+        assert_eq!(
+            (row.last_lap_ms, row.last_lap_mark, row.best_lap_ms, row.best_lap_number),
+            (Some(75_000), Mark::Purple, Some(75_000), Some(4))
+        );
+        assert_eq!((row.sector_1_ms, row.sector_3_ms, row.sector_1_mark), (Some(25_000), Some(23_000), Mark::Purple));
+        assert_eq!((row.stops, row.state), (0, CarState::Running));
+    }
+
+    #[test]
+    fn a_row_is_said_only_when_something_in_it_changed_and_names_what_changed_it() {
+        let stated = |ms| (ms, Sample::from(position(1, at_ms(ms), 1)));
+        let bench = play([stated(0), stated(10), stated(20)]);
+        let facts = bench.facts::<Timing>();
+        assert_eq!((facts.len(), facts[0].0.causes.as_slice()), (1, [0].as_slice()));
+    }
+
+    #[test]
+    fn sectors_are_those_of_the_lap_being_driven_and_the_last_lap_is_the_newest_with_a_time() {
+        let mut bench = play([(75_000, Sample::from(whole(1, 2, 0, LAP_MS)))]);
+        bench.arrive(75_100, Sample::from(begins(1, 3, 75_000)));
+        let row = row(&bench, 1);
+        assert_eq!((row.lap_number, row.sector_1_ms, row.sector_1_mark, row.last_lap_ms), (Some(3), None, Mark::None, Some(75_000)));
+    }
+
+    #[test]
+    fn a_best_lap_taken_back_gives_way_to_the_next_best() {
+        let mut samples = race(&[(1, 1)]);
+        samples.extend(
+            [(160_000, whole(1, 2, 76_000, 76_000)), (230_000, whole(1, 3, 152_000, 74_000))].map(|(ms, lap)| (ms, Sample::from(lap))),
+        );
+        let mut bench = play(samples);
+        assert_eq!((row(&bench, 1).best_lap_ms, row(&bench, 1).best_lap_number), (Some(74_000), Some(3)));
+        bench.arrive(231_000, Sample::from(whole(1, 3, 152_000, 80_000)));
+        assert_eq!((row(&bench, 1).best_lap_ms, row(&bench, 1).best_lap_number), (Some(76_000), Some(2)));
+    }
+
+    #[test]
+    fn lap_1_of_a_race_is_never_the_best() {
+        let mut samples = race(&[(1, 1)]);
+        samples.push((71_000, Sample::from(whole(1, 1, 1_000, 70_000))));
+        let row = row(&play(samples), 1);
+        assert_eq!((row.last_lap_ms.is_some(), row.best_lap_ms), (true, None));
+    }
+
+    #[test]
+    fn best_laps_start_afresh_with_each_segment_of_qualifying() {
+        let bench = play([
+            (0, session(0, "SESSION STARTED", None, Some(1))),
+            (80_000, Sample::from(whole(1, 2, 0, 76_000))),
+            (90_000, session(90_000, "SESSION FINISHED", None, Some(1))),
+            (100_000, session(100_000, "SESSION STARTED", None, Some(2))),
+            (180_000, Sample::from(whole(1, 3, 101_000, 77_000))),
+        ]);
+        assert_eq!((row(&bench, 1).best_lap_ms, row(&bench, 1).best_lap_number), (Some(77_000), Some(3)));
+    }
+
+    #[test]
+    fn the_newest_stints_tyres_are_unknown_on_a_pit_out_lap_that_it_does_not_reach() {
+        let tyres = |number, name: &str, from, to| {
+            let (lap_start, lap_end) = (Some(from), Some(to));
+            Sample::from(raw::Stint { lap_start, lap_end, compound: Some(name.into()), tyre_age_at_start: Some(0), ..stint(1, number) })
+        };
+        let out_lap = |ms| Sample::from(raw::Lap { is_pit_out_lap: true, ..begins(1, 9, ms) });
+        let mut bench = play([(0, Sample::from(begins(1, 8, 0))), (10, tyres(1, "SOFT", 1, 8)), (75_000, out_lap(75_000))]);
+        assert_eq!((row(&bench, 1).compound, row(&bench, 1).tyre_age, row(&bench, 1).state), (None, None, CarState::PitOut));
+        bench.arrive(80_000, tyres(2, "HARD", 9, 9));
+        assert_eq!((row(&bench, 1).compound, row(&bench, 1).stint_number), (Some(Compound::Hard), Some(2)));
+        // A late version of the first stint is not the newest stint.
+        bench.arrive(81_000, tyres(1, "MEDIUM", 1, 8));
+        assert_eq!(row(&bench, 1).compound, Some(Compound::Hard));
+    }
+
+    #[test]
+    fn two_pit_passes_on_one_lap_are_two_and_one_sent_again_is_one() {
+        let pass = |ms: i64, date| (ms, Sample::from(pit(1, 8, at_ms(date))));
+        assert_eq!(row(&play([pass(10, 0), pass(20, 0), pass(30, 25)]), 1).stops, 2);
+    }
+
+    #[test]
+    fn pit_passes_beyond_the_limit_are_rejected() {
+        let passes = (0..=PIT_PASSES_MAX as i64).map(|ms| (ms, Sample::from(pit(1, 8, at_ms(ms)))));
+        let bench = play(passes);
+        assert_eq!((row(&bench, 1).stops, bench.rejections().len()), (PIT_PASSES_MAX as i32, 1));
+    }
+
+    #[test]
+    fn a_car_that_begins_no_lap_while_the_leader_begins_three_is_retired_and_has_no_gap() {
+        let silent = |laps| {
+            let mut samples = race(&[(1, laps), (4, 2)]);
+            let distance = Reading::Number(1.0);
+            let gap = raw::Interval { gap_to_leader: distance.clone(), interval: distance, ..interval(4, at_ms(77_000)) };
+            samples.push((77_000, Sample::from(gap)));
+            samples.sort_by_key(|(ms, _)| *ms);
+            row(&play(samples), 4)
+        };
+        assert_eq!((silent(4).state, silent(4).gap_ms), (CarState::Running, Some(1_000)));
+        assert_eq!((silent(5).state, silent(5).gap_ms), (CarState::Retired, None));
+    }
+
+    #[test]
+    fn a_car_that_begins_a_lap_after_a_long_repair_is_running_again() {
+        let mut bench = play(race(&[(1, 6), (4, 2)]));
+        assert_eq!(row(&bench, 4).state, CarState::Retired);
+        bench.arrive(400_000, Sample::from(begins(4, 3, 400_000)));
+        assert_eq!(row(&bench, 4).state, CarState::Running);
+    }
+
+    #[test]
+    fn a_lapped_car_is_not_retired() {
+        let mut samples = race(&[(1, 12)]);
+        // Every lap of this one takes half as long again as the leader's.
+        samples.extend((1..8).map(|number| {
+            let start = i64::from(number - 1) * LAP_MS * 3 / 2 + 2_000;
+            (start, Sample::from(begins(4, number, start)))
+        }));
+        samples.sort_by_key(|(ms, _)| *ms);
+        let bench = play(samples);
+        assert!(bench.facts::<Timing>().iter().all(|(_, fact)| fact.state == CarState::Running));
+    }
+
+    #[test]
+    fn nobody_retires_from_qualifying() {
+        let mut samples = race(&[(1, 8), (4, 2)]);
+        samples[0].1 = session(0, "SESSION STARTED", None, Some(1));
+        assert_eq!(row(&play(samples), 4).state, CarState::Running);
+    }
+
+    #[test]
+    fn cars_finish_when_they_cross_the_line_with_or_after_the_winner() {
+        let finish = 1_000 + 3 * LAP_MS;
+        // The flag may be known of after the winner's crossing or before it.
+        for flag in [finish + 300, finish - 300] {
+            let mut samples = race(&[(1, 3), (4, 3), (16, 2)]);
+            samples.push((flag, session(flag, "SESSION FINISHED", Some(3), None)));
+            samples.push((finish, Sample::from(whole(1, 3, 1_000 + 2 * LAP_MS, LAP_MS))));
+            samples.sort_by_key(|(ms, _)| *ms);
+            let mut bench = play(samples);
+            let states = |bench: &Bench| [1, 4, 16].map(|driver_number| row(bench, driver_number).state);
+            assert_eq!(states(&bench), [CarState::Finished, CarState::Running, CarState::Running], "flag at {flag}");
+            bench.arrive(finish + 1_000, Sample::from(whole(4, 3, 2_000 + 2 * LAP_MS, LAP_MS)));
+            // A lap down, and the last to cross.
+            bench.arrive(finish + 2_000, Sample::from(whole(16, 2, 3_000 + LAP_MS, 2 * LAP_MS)));
+            assert_eq!(states(&bench), [CarState::Finished; 3], "flag at {flag}");
+        }
+    }
+
+    #[test]
+    fn a_car_that_stopped_before_the_flag_has_not_finished() {
+        let finish = 1_000 + 8 * LAP_MS;
+        let mut samples = race(&[(1, 8), (4, 3)]);
+        samples.push((finish, Sample::from(whole(1, 8, 1_000 + 7 * LAP_MS, LAP_MS))));
+        samples.push((finish + 300, session(finish + 300, "SESSION FINISHED", Some(8), None)));
+        let bench = play(samples);
+        assert_eq!([row(&bench, 1).state, row(&bench, 4).state], [CarState::Finished, CarState::Retired]);
+    }
+}

@@ -133,14 +133,14 @@ pub(crate) fn load(file: Option<&Path>, variables: impl Iterator<Item = (String,
     for (name, text) in variables.into_iter().filter(|(name, _)| name != FILE_VARIABLE) {
         let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
         let value = layers.read_like(&key, &text);
-        layers.set(&key, value, Origin::Variable(name))?;
+        layers.set(&key, value, &Origin::Variable(name))?;
     }
     for flag in flags {
         let value = match &flag.value {
             Value::String(text) => layers.read_like(&flag.key, text),
             value => value.clone(),
         };
-        layers.set(&flag.key, value, Origin::Flag(flag.flag))?;
+        layers.set(&flag.key, value, &Origin::Flag(flag.flag))?;
     }
     let settings = layers.settings()?;
     Ok(Effective { settings, origins: layers.leaves })
@@ -176,10 +176,10 @@ impl Layers {
             match values {
                 Value::Table(values) => {
                     for (key, value) in values {
-                        self.set(&format!("{section}.{key}"), value, origin.clone())?;
+                        self.set(&format!("{section}.{key}"), value, &origin)?;
                     }
                 }
-                value => self.set(&section, value, origin.clone())?,
+                value => self.set(&section, value, &origin)?,
             }
         }
         Ok(())
@@ -196,9 +196,9 @@ impl Layers {
         parsed.unwrap_or_else(|| Value::String(text.to_owned()))
     }
 
-    fn set(&mut self, key: &str, value: Value, origin: Origin) -> Result<()> {
+    fn set(&mut self, key: &str, value: Value, origin: &Origin) -> Result<()> {
         let Some((old, _)) = self.leaves.get(key) else {
-            bail!("{origin}: there is no setting `{key}`: did you mean {}?", self.nearest(key, &origin));
+            bail!("{origin}: there is no setting `{key}`: did you mean {}?", self.nearest(key, origin));
         };
         if old.type_str() != value.type_str() {
             bail!("{origin}: {key} = {value}: {} is needed, not {}", with_article(old.type_str()), with_article(value.type_str()));

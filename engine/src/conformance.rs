@@ -296,7 +296,7 @@ fn fetch_all<L: RawLog>(log: &mut L, session_key: i32, committed: i64) -> BTreeM
             .map(|(&stream, &offset)| RawPosition { stream: STREAMS[usize::from(stream)].to_owned(), partition: 0, offset })
             .collect();
         let page = log.fetch(session_key, &positions, 4).expect("raw records can be fetched");
-        let before = fetched.len();
+        let before = next.clone();
         for raw in page {
             let offset = next.entry(raw.stream).or_default();
             *offset = (*offset).max(raw.offset + 1);
@@ -304,7 +304,7 @@ fn fetch_all<L: RawLog>(log: &mut L, session_key: i32, committed: i64) -> BTreeM
                 fetched.insert(raw.ingest_seq, (raw.received_at, raw.payload));
             }
         }
-        if fetched.len() == before {
+        if next == before {
             return fetched;
         }
     }

@@ -1,7 +1,8 @@
 //! kill -9 at seeded moments of a race, then restart: the facts equal an undisturbed backtest's.
 //!
 //! The test starts itself as a child process, which replays the race into a data directory until it is killed. `PITWALL_KILL_SPEED`
-//! changes the speed (default 400), `PITWALL_KILL_SEED` the moments; a failure prints both.
+//! changes the speed (default 400), `PITWALL_KILL_SEED` the moments; a failure prints both. The planted fault at the end shows that the
+//! comparison can fail.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -35,7 +36,6 @@ fn child() {
     println!("\nat {}", runtime.resumed_at().map_or(0, |head| head.last_seq));
     replay.join().unwrap();
     runtime.stop().unwrap();
-    println!("\nfinished");
 }
 
 /// Runs the child for `life`, then kills it. Returns the ledger record it went on from.
@@ -78,4 +78,23 @@ fn a_race_killed_fifty_times_comes_to_the_facts_of_a_backtest() {
     assert_eq!(support::hash_of_facts(&mut data.log, 9_920), (expected.facts, expected.facts_hash), "seed {seed}, speed {speed}");
     sink.flush();
     assert_eq!(data.store.next_fact_seq(9_920, 0).unwrap(), expected.facts, "seed {seed}, speed {speed}");
+}
+
+/// Planted fault: the facts of one commit are lost while its ledger block stays, as when the two were not one batch.
+#[test]
+#[should_panic(expected = "none lost, none doubled")]
+fn planted_a_commit_whose_facts_are_lost_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    run_and_kill(folder.path(), Duration::from_millis(1_500));
+    {
+        let database = fjall::Database::builder(folder.path().join("log")).open().unwrap();
+        let facts = database.keyspace("facts", fjall::KeyspaceCreateOptions::default).unwrap();
+        let last = facts.last_key_value().unwrap().key().unwrap();
+        facts.remove(last).unwrap();
+    }
+    let mut data = support::open(folder.path());
+    let (runtime, replay) = support::start(&data.log, 9_920, Pace::at(f64::INFINITY), None, None, |_: &Committed<'_>| {});
+    replay.join().unwrap();
+    runtime.stop().unwrap();
+    support::hash_of_facts(&mut data.log, 9_920);
 }

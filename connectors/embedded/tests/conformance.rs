@@ -1,7 +1,5 @@
 //! The conformance suite over the embedded log and store. The log is closed and opened again in the middle.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use pitwall_embedded::data::{DataDirectory, Options};
 use pitwall_engine::conformance;
 

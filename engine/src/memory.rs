@@ -94,7 +94,7 @@ struct SessionLog {
     next_ingest_seq: i64,
     source_id: Option<Digest>,
     blocks: Vec<(u64, Vec<u8>)>,
-    facts: FactBatch,
+    facts: BTreeMap<i32, FactBatch>,
     dead_letters: Vec<DeadLetter>,
     keyframes: Vec<Keyframe>,
     fence: u64,
@@ -231,8 +231,9 @@ impl EventLog for MemoryLog {
         let is_lost = inner.injects(faults.lost_after);
         let session = inner.sessions.entry(unit.session_key).or_default();
         session.blocks.push((unit.head.last_seq, unit.block.to_vec()));
+        let published = session.facts.entry(unit.head.epoch).or_default();
         for fact in unit.facts.iter() {
-            session.facts.push_encoded(fact).expect("the engine encodes whole facts");
+            published.push_encoded(fact).expect("the engine encodes whole facts");
         }
         session.dead_letters.extend_from_slice(unit.dead_letters);
         if is_lost { Err(CommitError::Unknown) } else { Ok(()) }
@@ -256,11 +257,11 @@ impl EventLog for MemoryLog {
         Ok(newest)
     }
 
-    fn facts(&mut self, session_key: i32, _epoch: i32, from_fact_seq: u64, facts_max: usize) -> Result<FactBatch, Infallible> {
+    fn facts(&mut self, session_key: i32, epoch: i32, from_fact_seq: u64, facts_max: usize) -> Result<FactBatch, Infallible> {
         let inner = self.inner.borrow();
         let mut facts = FactBatch::default();
-        if let Some(session) = inner.sessions.get(&session_key) {
-            for fact in session.facts.iter().skip_while(|fact| fact.fact_seq < from_fact_seq).take(facts_max) {
+        if let Some(published) = inner.sessions.get(&session_key).and_then(|session| session.facts.get(&epoch)) {
+            for fact in published.iter().skip_while(|fact| fact.fact_seq < from_fact_seq).take(facts_max) {
                 facts.push_encoded(fact).expect("a committed fact is whole");
             }
         }

@@ -85,11 +85,11 @@ class LineChart {
       const [endX, endY] = line.points.at(-1);
       ends.push({ x: this.toX(endX), y: this.toY(endY), name: line.name, isSelected });
     }
-    // Names that end at the same place are pushed apart, downwards.
-    ends.sort((a, b) => a.y - b.y);
-    let lowest = -Infinity;
+    // Names that end at the same place are pushed apart, upwards.
+    ends.sort((a, b) => b.y - a.y);
+    let highest = Infinity;
     for (const end of ends) {
-      const at = lines.length > CONTENDERS_MAX ? end.y : (lowest = Math.max(end.y, lowest + 12));
+      const at = lines.length > CONTENDERS_MAX ? end.y : (highest = Math.min(end.y, highest - 12));
       parts.push(svg("text", { class: `series-name${end.isSelected ? " selected" : ""}`, x: end.x + 6, y: at, "dominant-baseline": "central" }, end.name));
     }
     this.mark = svg("circle", { class: "cursor", r: 4.5 });

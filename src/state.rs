@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use pitwall_archive::moment::Moment;
+use pitwall_schemas::moment::Moment;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use pitwall_archive::archive::Archive;
 use pitwall_archive::facts::Format;
-use pitwall_archive::moment::{Clock, Moment};
+use pitwall_schemas::moment::{Clock, Moment};
 use pitwall_archive::replay::{Keyframes, Recording, take_race_clock};
 use pitwall_archive::run::{Findings, Origin, Run, RunWriter};
 use pitwall_engine::backtest::{self, Discard, RawSource, Sink};

@@ -16,7 +16,7 @@ use pitwall_schemas::raw::Sample;
 use pitwall_schemas::time::Micros;
 
 use crate::archive::{Archive, ArchiveError};
-use crate::moment::{Bound, Clock, Moment, NoSuchMoment};
+use pitwall_schemas::moment::{Bound, Clock, Moment, NoSuchMoment};
 use crate::run::{KeyframeFile, KeyframeHead, RunError};
 
 /// Why a replay stopped before its moment.

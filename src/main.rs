@@ -12,11 +12,15 @@ mod backtest;
 mod compare;
 mod completions;
 mod config;
+mod demo;
 mod explain;
 mod graph;
 mod import;
+mod live;
 mod logging;
 mod progress;
+mod reader;
+mod replay;
 mod report;
 mod server;
 mod settings;
@@ -35,6 +39,7 @@ use settings::{Effective, LogFormat, LogLevel, Override};
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 120)]
 #[command(after_help = "A first tour:
+  pitwall demo                                          a real race, live, in a browser
   pitwall backtest dutch_2025_race.avro --out race      derive every fact of a race
   pitwall state race --at lap:30                        the tower when the leader completed lap 30
   pitwall explain 9920-0-4711 race                      the samples behind a fact
@@ -58,6 +63,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
+    Replay(replay::Arguments),
     Import(import::Arguments),
     Backtest(backtest::Arguments),
     State(state::Arguments),
@@ -73,6 +80,8 @@ impl Command {
     /// The settings that this command's flags set.
     fn overrides(&self) -> Vec<Override> {
         match self {
+            Self::Demo(arguments) => arguments.flags.overrides(),
+            Self::Replay(arguments) => arguments.flags.overrides(),
             Self::Backtest(arguments) => arguments.overrides(),
             Self::Verify(arguments) => arguments.overrides(),
             _ => Vec::new(),
@@ -82,6 +91,8 @@ impl Command {
     fn run(&self, effective: &Effective, out: &mut impl Write) -> Result<()> {
         let settings = &effective.settings;
         match self {
+            Self::Demo(arguments) => demo::run(arguments, settings, out),
+            Self::Replay(arguments) => replay::run(arguments, settings, out),
             Self::Import(arguments) => import::run(arguments, out),
             Self::Backtest(arguments) => backtest::run(arguments, settings, out),
             Self::State(arguments) => state::run(arguments, settings, out),

@@ -27,7 +27,28 @@ const FILE_VARIABLE: &str = "PITWALL_CONFIG";
 pub(crate) struct Settings {
     pub(crate) log: Log,
     pub(crate) backtest: Backtest,
+    pub(crate) live: Live,
+    pub(crate) data: pitwall_embedded::data::Options,
+    pub(crate) edge: pitwall_edge::Options,
     pub(crate) limits: Limits,
+}
+
+/// How sessions run live.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Live {
+    /// Where log and state are kept.
+    pub(crate) directory: PathBuf,
+    /// Session seconds a second in a replay.
+    pub(crate) speed: f64,
+    /// Silences of a replay longer than this are shortened to it, ms of session time.
+    pub(crate) silence_ms_max: i64,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("pitwall-data"), speed: 20.0, silence_ms_max: 5_000 }
+    }
 }
 
 /// What is said about the work itself, on standard error.
@@ -191,6 +212,9 @@ impl Layers {
             Some((Value::Integer(_), _)) => text.replace('_', "").parse().ok().map(Value::Integer),
             Some((Value::Boolean(_), _)) => text.parse().ok().map(Value::Boolean),
             Some((Value::Float(_), _)) => text.parse().ok().map(Value::Float),
+            Some((Value::Array(_), _)) => {
+                Some(Value::Array(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect()))
+            }
             _ => None,
         };
         parsed.unwrap_or_else(|| Value::String(text.to_owned()))

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pitwall_archive::archive::Archive;
-use pitwall_edge::hub::{Committed, Hub, Opening, SessionState};
+use pitwall_edge::Hub;
 use pitwall_edge::replay::{ReplayControl, SPEED_MAX};
 use pitwall_embedded::data::DataDirectory;
 use pitwall_embedded::replay::{self, Pace, Replay, ReplayHandle};
 use pitwall_embedded::runtime::{Runtime, SessionOptions};
 use pitwall_embedded::sink::Sink;
-use pitwall_engine::log::{self, Head};
+use pitwall_engine::log::Committed;
 use pitwall_engine::session::Session;
 use pitwall_operators::race_clock::RaceClockOperator;
 use pitwall_schemas::raw::Sample;
@@ -77,11 +77,12 @@ async fn serve(archive: Archive, as_session: Option<i32>, flags: &Flags, setting
     let reader = Arc::new(LogReader { log: data.log.clone(), store: data.store, sink: sink.clone(), limits: settings.limits.clone() });
     let hub = Hub::new(settings.edge.clone());
     for session in data.log.catalogue()? {
-        hub.open(&opening(session.session_key, &session.head), &*reader)?;
+        hub.open(session.session_key, &session.head, &*reader)?;
     }
 
     let session_key = as_session.unwrap_or_else(|| archive.session_key());
-    let observer = { let hub = hub.clone(); move |committed: &log::Committed<'_>| announce(&hub, committed) };
+    let announced = hub.clone();
+    let observer = move |committed: &Committed<'_>| announced.committed(committed);
     let (quality, limits) = (archive.quality(), settings.limits.clone());
     let graph = move || {
         let graph = pitwall_operators::graph(&limits).expect("a test builds the graph, so a released one is built");
@@ -155,45 +156,6 @@ async fn until_told_to_stop(runtime: &Runtime, replay: Replay) -> Option<Replay>
                 }
             }
         }
-    }
-}
-
-fn state_of(head: &Head, reason: Option<String>) -> SessionState {
-    match head.state {
-        log::SessionState::Live => SessionState::Live,
-        log::SessionState::Complete => SessionState::Complete,
-        log::SessionState::Halted => SessionState::Halted(reason.unwrap_or_else(|| "an operator found a broken invariant".to_owned())),
-    }
-}
-
-fn opening(session_key: i32, head: &Head) -> Opening {
-    Opening {
-        session_key,
-        epoch: head.epoch,
-        last_seq: head.last_seq,
-        known_at: head.known_at,
-        facts_hash: head.facts_hash,
-        graph_hash: head.graph_hash,
-        next_fact_seq: head.next_fact_seq,
-        state: state_of(head, None),
-    }
-}
-
-/// Tells the edge of a commit.
-fn announce(hub: &Hub, committed: &log::Committed<'_>) {
-    let head = &committed.head;
-    hub.committed(&Committed {
-        session_key: committed.session_key,
-        epoch: head.epoch,
-        last_seq: head.last_seq,
-        known_at: head.known_at,
-        facts: committed.facts,
-        facts_hash: head.facts_hash,
-        graph_hash: head.graph_hash,
-        next_fact_seq: head.next_fact_seq,
-    });
-    if head.state != log::SessionState::Live {
-        hub.set_state(committed.session_key, state_of(head, committed.halted.map(ToString::to_string)));
     }
 }
 

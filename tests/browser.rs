@@ -72,7 +72,12 @@ fn assert_equals_the_api(demo: &Demo, shown: &Tower) {
             ("stops", row["stops"].to_string()),
         ];
         for (field, text) in expected {
-            assert!(cells[field].contains(&text), "car {driver}, {field}, seq {}: shown {:?}, the API says {text:?}", shown.seq, cells[field]);
+            assert!(
+                cells[field].contains(&text),
+                "car {driver}, {field}, seq {}: shown {:?}, the API says {text:?}",
+                shown.seq,
+                cells[field]
+            );
         }
     }
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use pitwall_archive::archive::Archive;
 use pitwall_archive::facts::Format;
-use pitwall_schemas::moment::{Clock, Moment};
 use pitwall_archive::replay::{Keyframes, Recording, take_race_clock};
 use pitwall_archive::run::{Findings, Origin, Run, RunWriter};
 use pitwall_engine::backtest::{self, Discard, RawSource, Sink};
@@ -18,6 +17,7 @@ use pitwall_engine::limits::Limits;
 use pitwall_engine::session::{Output, Session};
 use pitwall_schemas::codec::{Avro, Reader, Record};
 use pitwall_schemas::log::Keyframe;
+use pitwall_schemas::moment::{Clock, Moment};
 use pitwall_schemas::raw::{CarData, Collection, Sample};
 
 const RUNS: usize = 7;

@@ -32,8 +32,15 @@ impl Driver {
     /// A new browser with a window of this size and a profile of its own.
     pub(crate) async fn browser(&self, width: u32, height: u32) -> Client {
         let arguments = [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
         ];
         let capabilities = json!({
             "goog:chromeOptions": {"args": arguments},

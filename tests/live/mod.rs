@@ -19,6 +19,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The Dutch race's session key.
 pub(crate) const DUTCH: i32 = 9920;
 
+/// The bundled race.
+pub(crate) fn race() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dutch_2025_race.avro")
+}
+
 /// A `pitwall demo` of its own.
 pub(crate) struct Demo {
     child: Child,

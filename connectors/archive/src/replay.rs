@@ -16,8 +16,8 @@ use pitwall_schemas::raw::Sample;
 use pitwall_schemas::time::Micros;
 
 use crate::archive::{Archive, ArchiveError};
-use pitwall_schemas::moment::{Bound, Clock, Moment, NoSuchMoment};
 use crate::run::{KeyframeFile, KeyframeHead, RunError};
+use pitwall_schemas::moment::{Bound, Clock, Moment, NoSuchMoment};
 
 /// Why a replay stopped before its moment.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use pitwall_engine::Micros;
-use pitwall_engine::facts::FactBatch;
 use pitwall_engine::hash::Digest;
+use pitwall_engine::log::{Committed, Head, SessionState};
 use pitwall_schemas::facts::FactBody;
 use pitwall_schemas::moment::Clock;
 use pitwall_schemas::shared::KnownAtQuality;
@@ -25,59 +25,6 @@ use crate::replay::{Replay, ReplayControl};
 use crate::ring::{ChannelState, Next};
 use crate::row::Row;
 
-/// One commit, as an engine announces it after it became durable.
-#[derive(Debug, Clone, Copy)]
-pub struct Committed<'a> {
-    /// The session.
-    pub session_key: i32,
-    /// The derivation.
-    pub epoch: i32,
-    /// The last ledger record committed.
-    pub last_seq: u64,
-    /// When that record became known.
-    pub known_at: Micros,
-    /// The facts committed with it.
-    pub facts: &'a FactBatch,
-    /// Running hash of all facts so far.
-    pub facts_hash: Digest,
-    /// The graph that derives them.
-    pub graph_hash: Digest,
-    /// The `fact_seq` that comes next.
-    pub next_fact_seq: u64,
-}
-
-/// Whether a session goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionState {
-    /// Input may still come.
-    Live,
-    /// Its input has ended.
-    Complete,
-    /// Its graph stands still, for this reason; its ledger goes on.
-    Halted(String),
-}
-
-/// Where a session stood when this process found it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opening {
-    /// The session.
-    pub session_key: i32,
-    /// Its current derivation.
-    pub epoch: i32,
-    /// Its last committed ledger record.
-    pub last_seq: u64,
-    /// When that record became known.
-    pub known_at: Micros,
-    /// Running hash of all its facts.
-    pub facts_hash: Digest,
-    /// The graph that derived them.
-    pub graph_hash: Digest,
-    /// The `fact_seq` that comes next.
-    pub next_fact_seq: u64,
-    /// Whether it goes on.
-    pub state: SessionState,
-}
-
 #[derive(Debug)]
 struct State {
     position: Position,
@@ -87,11 +34,23 @@ struct State {
     next_fact_seq: u64,
     quality: KnownAtQuality,
     state: SessionState,
+    /// Why its graph stands still, where that is known.
+    halted: Option<String>,
     clock: Clock,
     channels: BTreeMap<Channel, ChannelState>,
 }
 
 impl State {
+    /// Takes over where the session stands.
+    fn stand(&mut self, head: &Head) {
+        self.position = Position { epoch: head.epoch, seq: head.last_seq };
+        self.known_at = head.known_at;
+        self.facts_hash = head.facts_hash;
+        self.graph_hash = head.graph_hash;
+        self.next_fact_seq = head.next_fact_seq;
+        self.state = head.state;
+    }
+
     fn new(epoch: i32) -> Self {
         Self {
             position: Position { epoch, seq: 0 },
@@ -101,6 +60,7 @@ impl State {
             next_fact_seq: 0,
             quality: KnownAtQuality::Received,
             state: SessionState::Live,
+            halted: None,
             clock: Clock::default(),
             channels: Channel::all().map(|channel| (channel, ChannelState::new(channel))).collect(),
         }
@@ -207,10 +167,10 @@ impl Feed {
     pub(crate) fn summary(&self) -> Summary {
         let replay = self.replay().map(|replay| replay.status());
         let state = self.read();
-        let (name, halted) = match &state.state {
-            SessionState::Live => ("LIVE", None),
-            SessionState::Complete => ("COMPLETE", None),
-            SessionState::Halted(reason) => ("HALTED", Some(reason.clone())),
+        let name = match state.state {
+            SessionState::Live => "LIVE",
+            SessionState::Complete => "COMPLETE",
+            SessionState::Halted => "HALTED",
         };
         Summary {
             session: self.session_key,
@@ -224,7 +184,7 @@ impl Feed {
             facts: state.next_fact_seq,
             known_at_quality: state.quality,
             state: name,
-            halted,
+            halted: state.halted.clone(),
             channels: Channel::all().map(|channel| ChannelSummary { channel: channel.name(), delivery: channel.delivery() }).collect(),
             replay,
         }
@@ -291,22 +251,20 @@ impl Feed {
                 }
             }
         }
-        let position = Position { epoch: committed.epoch, seq: committed.last_seq };
+        let head = &committed.head;
+        let position = Position { epoch: head.epoch, seq: head.last_seq };
         let mut state = self.write();
-        if committed.epoch != state.position.epoch {
-            *state = State::new(committed.epoch);
+        if head.epoch != state.position.epoch {
+            *state = State::new(head.epoch);
         }
-        state.position = position;
-        state.known_at = committed.known_at;
-        state.facts_hash = committed.facts_hash;
-        state.graph_hash = committed.graph_hash;
-        state.next_fact_seq = committed.next_fact_seq;
+        state.stand(head);
+        state.halted = committed.halted.map(ToString::to_string);
         state.quality = quality.unwrap_or(state.quality);
         for (known_at, clock) in &clock_facts {
             state.clock.take(*known_at, clock);
         }
         for (channel, rows) in by_channel {
-            let envelope = Envelope { channel: channel.name(), session_key: self.session_key, position, known_at: committed.known_at };
+            let envelope = Envelope { channel: channel.name(), session_key: self.session_key, position, known_at: head.known_at };
             if let Some(channel_state) = state.channels.get_mut(&channel) {
                 channel_state.commit(&envelope, rows, committed_at, &self.options);
             }
@@ -345,8 +303,8 @@ impl Hub {
     ///
     /// # Errors
     /// When its rows cannot be read.
-    pub fn open(&self, opening: &Opening, reader: &dyn Reader) -> Result<(), ReadError> {
-        let Opening { session_key, epoch, last_seq, .. } = *opening;
+    pub fn open(&self, session_key: i32, head: &Head, reader: &dyn Reader) -> Result<(), ReadError> {
+        let Head { epoch, last_seq, known_at, .. } = *head;
         let mut state = State::new(epoch);
         for channel in Channel::all() {
             let mut rows = Vec::new();
@@ -355,20 +313,15 @@ impl Hub {
                 state.quality = row.quality;
                 rows.push(row);
             }
-            state.channels.insert(channel, ChannelState::restored(channel, last_seq, opening.known_at, rows, &self.options));
+            state.channels.insert(channel, ChannelState::restored(channel, last_seq, known_at, rows, &self.options));
         }
         state.clock = read_clock(reader, session_key, epoch, self.options.look_back_page_facts)?;
-        state.position.seq = last_seq;
-        state.known_at = opening.known_at;
-        state.facts_hash = opening.facts_hash;
-        state.graph_hash = opening.graph_hash;
-        state.next_fact_seq = opening.next_fact_seq;
-        state.state = opening.state.clone();
+        state.stand(head);
         let feed = self.feed_or_new(session_key, epoch);
         *feed.write() = state;
         feed.changed();
         let latest = self.latest_feed();
-        if latest.is_none_or(|latest| latest.read().known_at <= opening.known_at) {
+        if latest.is_none_or(|latest| latest.read().known_at <= known_at) {
             self.latest.store(i64::from(session_key), Ordering::Release);
         }
         Ok(())
@@ -385,25 +338,18 @@ impl Hub {
 
     /// Takes a commit: rows, frames, head. One that was announced before changes nothing. Called by the session's engine thread.
     pub fn committed(&self, committed: &Committed<'_>) {
-        let feed = self.feed_or_new(committed.session_key, committed.epoch);
+        let head = &committed.head;
+        let feed = self.feed_or_new(committed.session_key, head.epoch);
         let is_known = {
             let state = feed.read();
             let is_empty = state.position.seq == 0 && state.next_fact_seq == 0 && state.known_at == Micros(0);
-            !is_empty && (committed.epoch, committed.last_seq) <= (state.position.epoch, state.position.seq)
+            !is_empty && (head.epoch, head.last_seq) <= (state.position.epoch, state.position.seq)
         };
         if is_known {
             return;
         }
         feed.commit(committed);
         self.latest.store(i64::from(committed.session_key), Ordering::Release);
-    }
-
-    /// Says whether a session goes on.
-    pub fn set_state(&self, session_key: i32, state: SessionState) {
-        if let Some(feed) = self.feed(session_key) {
-            feed.write().state = state;
-            feed.changed();
-        }
     }
 
     /// Gives readers the replay that feeds a session, or takes it from them. The session may not have begun yet.

@@ -245,13 +245,13 @@ async fn looks_at_the_past_are_computed_once_kept_and_refused_when_too_many_run(
         let server = server.clone();
         tokio::spawn(async move { server.get(&format!("{BASE}/laps?as_of=seq:{seq}")).await })
     };
-    let before = feeder.kept.histories.load(Ordering::SeqCst);
+    let before = feeder.kept.looks_back.load(Ordering::SeqCst);
     let same: Vec<_> = (0..8).map(|_| ask(3)).collect();
     for answer in same {
         assert_eq!(answer.await.unwrap().status, 200);
     }
     assert_eq!(ask(3).await.unwrap().status, 200);
-    assert_eq!(feeder.kept.histories.load(Ordering::SeqCst) - before, 1, "nine answers, one look");
+    assert_eq!(feeder.kept.looks_back.load(Ordering::SeqCst) - before, 1, "nine answers, one look");
     let mut statuses = Vec::new();
     for answer in [4, 5, 6, 7].map(ask) {
         let answer = answer.await.unwrap();
@@ -266,17 +266,17 @@ async fn looks_at_the_past_are_computed_once_kept_and_refused_when_too_many_run(
 async fn a_session_found_in_the_log_is_shown_as_it_stood_and_goes_on() {
     let mut feeder = race();
     let hub = pitwall_edge::Hub::new(options());
-    let opening = pitwall_edge::hub::Opening {
-        session_key: SESSION,
+    let head = pitwall_engine::log::Head {
         epoch: 0,
         last_seq: feeder.next_seq - 1,
         known_at: support::known_at(feeder.next_seq - 1),
-        facts_hash: Default::default(),
+        next_ingest_seq: 0,
         graph_hash: Default::default(),
         next_fact_seq: 13,
-        state: pitwall_edge::hub::SessionState::Live,
+        facts_hash: Default::default(),
+        state: pitwall_engine::log::SessionState::Live,
     };
-    hub.open(&opening, &*feeder.kept).unwrap();
+    hub.open(SESSION, &head, &*feeder.kept).unwrap();
     hub.set_ready();
     feeder.hub = hub;
     let server = Server::start(&feeder).await;

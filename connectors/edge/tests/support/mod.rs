@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use pitwall_edge::channel::Channel;
-use pitwall_edge::hub::{Committed, Hub};
+use pitwall_edge::hub::Hub;
 pub use pitwall_edge::options::Options;
 use pitwall_edge::reader::{Cause, ReadError, Reader, Span, Verified};
 use pitwall_engine::Micros;
 use pitwall_engine::facts::{EncodedFact, FactBatch, Kind};
 use pitwall_engine::hash::Digest;
-use pitwall_engine::log::StoredFact;
+use pitwall_engine::log::{Committed, Head, SessionState, StoredFact};
 use pitwall_schemas::codec::{Avro, Fact};
 use pitwall_schemas::facts::{Lap, Position, RaceClock};
 use pitwall_schemas::log::{LedgerKind, LedgerRecord};
@@ -39,9 +39,9 @@ pub fn known_at(seq: u64) -> Micros {
 #[derive(Default)]
 pub struct Kept {
     facts: Mutex<Vec<(Channel, StoredFact, Vec<u8>)>>,
-    /// Histories read so far.
-    pub histories: AtomicU64,
-    /// How long each history takes.
+    /// Looks at the past so far.
+    pub looks_back: AtomicU64,
+    /// How long each look takes.
     pub slowness: Mutex<Duration>,
 }
 
@@ -53,14 +53,17 @@ impl Kept {
 }
 
 impl Reader for Kept {
-    fn latest(&self, _: i32, _: i32, channel: Channel) -> Result<Vec<StoredFact>, ReadError> {
-        let newest: std::collections::BTreeMap<_, _> = self.of(channel).into_iter().map(|(fact, key)| (key, fact)).collect();
+    fn latest(&self, _: i32, _: i32, channel: Channel, known_by: Option<Micros>) -> Result<Vec<StoredFact>, ReadError> {
+        if known_by.is_some() {
+            self.looks_back.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(*self.slowness.lock().unwrap());
+        }
+        let known = self.of(channel).into_iter().filter(|(fact, _)| known_by.is_none_or(|by| fact.known_at <= by));
+        let newest: std::collections::BTreeMap<_, _> = known.map(|(fact, key)| (key, fact)).collect();
         Ok(newest.into_values().collect())
     }
 
     fn history(&self, _: i32, _: i32, channel: Channel, span: Span, facts_max: usize) -> Result<Vec<StoredFact>, ReadError> {
-        self.histories.fetch_add(1, Ordering::SeqCst);
-        std::thread::sleep(*self.slowness.lock().unwrap());
         let facts = self.of(channel).into_iter().map(|(fact, _)| fact).filter(|fact| {
             fact.fact_seq >= span.from_fact_seq
                 && span.known_after.is_none_or(|after| fact.known_at > after)
@@ -213,16 +216,17 @@ impl Commit<'_> {
         let Self { feeder, facts } = self;
         let seq = feeder.next_seq;
         feeder.next_seq += 1;
-        feeder.hub.committed(&Committed {
-            session_key: feeder.session_key,
+        let head = Head {
             epoch: feeder.epoch,
             last_seq: seq,
             known_at: known_at(seq),
-            facts: &facts,
-            facts_hash: Digest::of(&seq.to_le_bytes()),
+            next_ingest_seq: 0,
             graph_hash: Digest::default(),
             next_fact_seq: feeder.next_fact_seq,
-        });
+            facts_hash: Digest::of(&seq.to_le_bytes()),
+            state: SessionState::Live,
+        };
+        feeder.hub.committed(&Committed { session_key: feeder.session_key, head, facts: &facts, records: 1, halted: None });
         seq
     }
 }

@@ -279,7 +279,15 @@ impl FactReader {
 /// # Errors
 /// When a file cannot be read.
 pub fn hash_folder(folder: &Path, graph: &Graph<Sample>) -> Result<Digest, FactsError> {
-    let mut readers = graph.kinds().iter().map(|&kind| FactReader::open(folder, kind)).collect::<Result<Vec<_>, _>>()?;
+    hash_files(folder, graph.kinds())
+}
+
+/// The hash of all facts of these kinds in a folder of Avro fact files, merged by `fact_seq`.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn hash_files(folder: &Path, kinds: &[Kind]) -> Result<Digest, FactsError> {
+    let mut readers = kinds.iter().map(|&kind| FactReader::open(folder, kind)).collect::<Result<Vec<_>, _>>()?;
     let mut hash = RunningHash::default();
     while let Some(first) = (0..readers.len())
         .filter_map(|index| readers[index].next_fact_seq().map(|fact_seq| (fact_seq, index)))

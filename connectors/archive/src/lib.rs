@@ -3,9 +3,11 @@
 //! [`archive`] reads and writes a session's raw samples as one Avro object container file; [`import`] makes one from JSON lines.
 //! [`facts`] writes what a backtest derives, [`run`] is the folder it leaves behind. [`container`] is the file format below all of them.
 //! [`moment`] is how a point in a session is written, [`replay`] goes there; [`ledger`] finds the sample behind a ledger number.
-//! [`summary`] is what it came to. [`compare`] tells where two runs differ, [`oracle`] where a run differs from what others say of the race.
+//! [`backtest`] runs an archive as far as it is whole, [`verify`] runs it again, [`summary`] is what it came to.
+//! [`compare`] tells where two runs differ, [`oracle`] where a run differs from what others say of the race.
 
 pub mod archive;
+pub mod backtest;
 pub mod compare;
 pub mod container;
 pub mod facts;
@@ -17,3 +19,4 @@ pub mod parquet;
 pub mod replay;
 pub mod run;
 pub mod summary;
+pub mod verify;

@@ -156,18 +156,9 @@ impl<S: Event, L: EventLog> Engine<S, L> {
 
     /// What observers are told of `step`, if it committed anything.
     #[must_use]
-    pub fn committed<'a>(&self, step: &'a Step) -> Option<Committed<'a>> {
-        let head = self.head.as_ref().filter(|_| step.records > 0)?;
-        Some(Committed {
-            session_key: self.session_key,
-            epoch: head.epoch,
-            last_seq: head.last_seq,
-            known_at: head.known_at,
-            facts: &step.facts,
-            facts_hash: head.facts_hash,
-            records: step.records,
-            state: head.state,
-        })
+    pub fn committed<'a>(&'a self, step: &'a Step) -> Option<Committed<'a>> {
+        let head = *self.head.as_ref().filter(|_| step.records > 0)?;
+        Some(Committed { session_key: self.session_key, head, facts: &step.facts, records: step.records, halted: self.halted() })
     }
 
     /// Closes a session whose source has ended, with the idle record a backtest ends with, so that both come to the same facts. Once

@@ -22,6 +22,7 @@ pub mod memory;
 pub mod operator;
 pub mod sequencer;
 pub mod session;
+mod turn;
 
 pub use pitwall_schemas::event::{Carries, Event};
 pub use pitwall_schemas::time::Micros;

@@ -6,6 +6,7 @@ use pitwall_schemas::log::{DeadLetter, Keyframe, RawPosition};
 
 use crate::Micros;
 use crate::facts::FactBatch;
+use crate::graph::Halted;
 use crate::hash::Digest;
 
 /// A raw record as a log holds it.
@@ -227,20 +228,14 @@ pub enum AppendError<E> {
 pub struct Committed<'a> {
     /// The session.
     pub session_key: i32,
-    /// Epoch of its facts.
-    pub epoch: i32,
-    /// The last ledger record that is visible now.
-    pub last_seq: u64,
-    /// That record's time.
-    pub known_at: Micros,
+    /// Where it stands now.
+    pub head: Head,
     /// The facts of this commit.
     pub facts: &'a FactBatch,
-    /// Running hash of all facts of the session.
-    pub facts_hash: Digest,
     /// Ledger records of this commit.
     pub records: usize,
-    /// How the session is doing.
-    pub state: SessionState,
+    /// Why the session's graph stands still, if it does.
+    pub halted: Option<&'a Halted>,
 }
 
 /// Who is told of each commit, in order, after it is durable and before its input is acknowledged.

@@ -3,18 +3,25 @@
 //! Each module says in its first sentence what it derives from what, and where the rule comes from.
 
 pub mod by_driver;
+pub mod circuit;
 pub mod drivers;
+pub mod gaps;
 pub mod known;
 pub mod laps;
+pub mod positions;
+pub mod probability;
 pub mod race_clock;
+pub mod stints;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod timing;
 pub mod track_status;
+mod win_by_position;
 
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
-use pitwall_schemas::raw::{CarData, Driver, Lap, Location, RaceControl, Sample};
+use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
 
 /// The graph of all operators.
 ///
@@ -28,9 +35,20 @@ pub fn graph(limits: &Limits) -> Result<Graph<Sample>, GraphError> {
 
 /// Adds every operator, in topological order, and joins it to its inputs.
 pub fn join(graph: &mut GraphBuilder<Sample>) {
-    graph.publish(drivers::DriversOperator, |inputs| inputs.samples::<Driver>());
+    let drivers = graph.publish(drivers::DriversOperator, |inputs| inputs.samples::<Driver>());
     let track_status = graph.publish(track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
     let laps = graph.publish(laps::LapsOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status));
-    graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
+    let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
+    let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
+    let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
+    let stints = graph.publish(stints::StintsOperator, |inputs| inputs.samples::<Stint>());
+    let timing = graph.publish(timing::TimingOperator::default(), |inputs| {
+        let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
+        inputs.samples::<Pit>()
+    });
+    graph.publish(probability::ProbabilityOperator::default(), |inputs| {
+        inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
+    });
+    graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
     graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
 }

@@ -184,13 +184,7 @@ fn take_matches<M: Ord>(a: &mut Vec<Digested>, b: &mut Vec<Digested>, mark: impl
     matched
 }
 
-fn tell(
-    a: &Run,
-    b: &Run,
-    kind: Kind,
-    pairs: &[[Option<Digested>; 2]],
-    comparison: &mut KindComparison,
-) -> Result<(), FactsError> {
+fn tell(a: &Run, b: &Run, kind: Kind, pairs: &[[Option<Digested>; 2]], comparison: &mut KindComparison) -> Result<(), FactsError> {
     let told_a = told(a, kind, pairs.iter().filter_map(|pair| pair[0]))?;
     let told_b = told(b, kind, pairs.iter().filter_map(|pair| pair[1]))?;
     for pair in pairs {

@@ -16,7 +16,7 @@ use pitwall_schemas::raw::Sample;
 use pitwall_schemas::time::Micros;
 
 use crate::archive::{Archive, ArchiveError};
-use crate::moment::{Bound, Clock, Moment, NoSuchMoment};
+use pitwall_schemas::moment::{Bound, Clock, Moment, NoSuchMoment};
 use crate::run::{KeyframeFile, KeyframeHead, RunError};
 
 /// Why a replay stopped before its moment.
@@ -159,13 +159,7 @@ impl<G: Fn() -> Graph<Sample>> Recording<G> {
 }
 
 /// A session as `keyframe` holds it, if it is whole, of this graph, and where it says it is: its state's hash covers the state alone.
-fn restore(
-    keyframe: &Keyframe,
-    head: &KeyframeHead,
-    graph: Graph<Sample>,
-    session_key: i32,
-    limits: &Limits,
-) -> Option<Session<Sample>> {
+fn restore(keyframe: &Keyframe, head: &KeyframeHead, graph: Graph<Sample>, session_key: i32, limits: &Limits) -> Option<Session<Sample>> {
     let session = Session::restore(session_key, graph, limits.clone(), keyframe).ok()?;
     let sequencer = session.sequencer();
     let is_there = sequencer.next_seq() == head.seq + 1

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::readable_by_all;
 use crate::container::{Codec, Container, ContainerWriter};
 use crate::facts::{FactFiles, FactsError, Format};
-use crate::moment::Clock;
+use pitwall_schemas::moment::Clock;
 
 /// Version of the folder's layout.
 pub const FORMAT: u32 = 1;

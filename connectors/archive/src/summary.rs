@@ -6,7 +6,7 @@ use pitwall_engine::facts::FactBatch;
 use pitwall_schemas::codec::Fact;
 use pitwall_schemas::facts::{Driver, FactBody, Lap, Position, RaceClock, Stint};
 
-use crate::moment::Clock;
+use pitwall_schemas::moment::Clock;
 
 /// The latest of each thing a reader asks about first.
 #[derive(Debug, Clone, Default, PartialEq)]

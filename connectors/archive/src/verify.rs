@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pitwall_engine::backtest::{Outcome, Sink};
 use pitwall_engine::graph::{Graph, NodeDescription};
-use pitwall_engine::hash::Digest;
 use pitwall_engine::limits::Limits;
 use pitwall_engine::session::{Output, Session};
 use pitwall_schemas::log::Keyframe;
@@ -132,8 +131,7 @@ pub fn check_files(run: &Run, graph: &Graph<Sample>) -> Vec<Check> {
         let found = format!("not read: only Avro files hold the bytes that are hashed, these are {}", manifest.fact_format);
         return vec![Check { name: name.to_owned(), holds: true, found }];
     }
-    let kinds: Vec<_> =
-        graph.kinds().iter().copied().filter(|kind| manifest.kinds.iter().any(|known| known.kind == kind.name)).collect();
+    let kinds: Vec<_> = graph.kinds().iter().copied().filter(|kind| manifest.kinds.iter().any(|known| known.kind == kind.name)).collect();
     match hash_files(&run.facts_folder(), &kinds) {
         Ok(hash) => vec![Check::same(name, &manifest.facts_hash, &hash.to_string())],
         Err(error) => vec![Check::fails(name.to_owned(), error.to_string())],
@@ -207,23 +205,15 @@ pub fn spread(keyframes: &[Keyframe], count: usize) -> Vec<Keyframe> {
     (1..=count).map(|number| keyframes[number * keyframes.len() / count - 1].clone()).collect()
 }
 
-/// Checks that a rerun reached `facts_hash` and stopped where the first one did.
+/// Checks that a rerun came to the facts that `expected` came to, and to the same end of the ledger.
 #[must_use]
-pub fn check_rerun(name: String, rerun: &Result<Rerun, RerunError>, facts_hash: &str, incomplete: Option<&str>) -> Check {
+pub fn check_rerun(name: String, rerun: &Result<Rerun, RerunError>, expected: &Outcome) -> Check {
     match rerun {
         Err(error) => Check::fails(name, error.to_string()),
-        Ok(rerun) if rerun.incomplete.as_deref() != incomplete => {
-            let end = |incomplete: Option<&str>| incomplete.unwrap_or("the end of the archive").to_owned();
-            Check::fails(name, format!("it reached {} instead of {}", end(rerun.incomplete.as_deref()), end(incomplete)))
+        Ok(rerun) if rerun.outcome.ledger_records != expected.ledger_records => {
+            let found = format!("{} ledger records instead of {}", rerun.outcome.ledger_records, expected.ledger_records);
+            Check::fails(name, found)
         }
-        Ok(rerun) => Check::same(name, facts_hash, &rerun.outcome.facts_hash.to_string()),
+        Ok(rerun) => Check::same(name, &expected.facts_hash.to_string(), &rerun.outcome.facts_hash.to_string()),
     }
-}
-
-/// The hash of an archive file, by which it is known as a source.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn source_id(path: &Path) -> Result<Digest, ArchiveError> {
-    Archive::open(path).map(|archive| archive.source_id())
 }

@@ -350,7 +350,7 @@ impl Hub {
         let mut state = State::new(epoch);
         for channel in Channel::all() {
             let mut rows = Vec::new();
-            for fact in reader.latest(session_key, epoch, channel)? {
+            for fact in reader.latest(session_key, epoch, channel, None)? {
                 let (row, _) = Row::read(channel, &fact.bytes).map_err(|error| ReadError::Unavailable(error.to_string()))?;
                 state.quality = row.quality;
                 rows.push(row);

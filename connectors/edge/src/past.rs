@@ -140,9 +140,8 @@ impl Past {
         if look.initialized() {
             metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "cached").increment(1);
         }
-        let page = self.options.look_back_page_facts;
         let compute = || async move {
-            let rows = self.look(move |reader| table_at(reader, session_key, position.epoch, channel, known_at, page)).await?;
+            let rows = self.look(move |reader| table_at(reader, session_key, position.epoch, channel, known_at)).await?;
             metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "computed").increment(1);
             Ok::<_, Problem>(Arc::new(rows))
         };
@@ -188,28 +187,8 @@ impl Past {
 }
 
 /// The newest fact of each key known by then, in order of the keys.
-fn table_at(
-    reader: &dyn Reader,
-    session_key: i32,
-    epoch: i32,
-    channel: Channel,
-    known_at: Micros,
-    page: usize,
-) -> Result<Vec<Row>, ReadError> {
-    let mut newest = BTreeMap::new();
-    let mut span = Span { known_by: Some(known_at), ..Span::default() };
-    loop {
-        let facts = reader.history(session_key, epoch, channel, span, page)?;
-        let is_last = facts.len() < page;
-        let Some(last) = facts.last() else { break };
-        span.from_fact_seq = last.fact_seq + 1;
-        for fact in &facts {
-            let (row, _) = Row::read(channel, &fact.bytes).map_err(|error| ReadError::Unavailable(error.to_string()))?;
-            newest.insert(row.key.clone(), row);
-        }
-        if is_last {
-            break;
-        }
-    }
-    Ok(newest.into_values().collect())
+fn table_at(reader: &dyn Reader, session_key: i32, epoch: i32, channel: Channel, known_at: Micros) -> Result<Vec<Row>, ReadError> {
+    let facts = reader.latest(session_key, epoch, channel, Some(known_at))?;
+    let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
+    rows.collect::<Result<_, _>>().map_err(|error| ReadError::Unavailable(error.to_string()))
 }

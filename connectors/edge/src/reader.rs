@@ -56,11 +56,11 @@ pub enum ReadError {
 ///
 /// Only committed data is seen. A session or epoch that does not exist reads as empty.
 pub trait Reader: Send + Sync + 'static {
-    /// The newest fact of each key, in order of the keys.
+    /// The newest fact of each key, in order of the keys; with `known_by` the newest one known by then.
     ///
     /// # Errors
     /// When store or log cannot be read.
-    fn latest(&self, session_key: i32, epoch: i32, channel: Channel) -> Result<Vec<StoredFact>, ReadError>;
+    fn latest(&self, session_key: i32, epoch: i32, channel: Channel, known_by: Option<Micros>) -> Result<Vec<StoredFact>, ReadError>;
 
     /// Facts of a stretch in order, at most `facts_max`; fewer only at its end.
     ///

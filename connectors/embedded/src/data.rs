@@ -9,10 +9,13 @@ use pitwall_engine::facts::Kind;
 
 use crate::journal::{self, CutTail, JournalError};
 use crate::log::EmbeddedLog;
+use serde::{Deserialize, Serialize};
+
 use crate::store::EmbeddedStore;
 
 /// The bounds of a data directory's memory, and how sure a commit is. Reaching one has a defined result, named beside it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Bytes of blocks kept in memory for reading, for the log and again for the store. Older ones are read from disk again.
     pub cache_bytes: u64,
@@ -27,7 +30,8 @@ pub struct Options {
 }
 
 /// When a commit is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// When it is on the disk (`fdatasync`): survives a power cut.
     Disk,

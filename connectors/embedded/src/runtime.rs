@@ -255,7 +255,7 @@ impl<S: Event, O: Observer> Worker<S, O> {
         if let Some(committed) = self.engine.committed(step) {
             self.observer.committed(&committed);
             if let Some(sink) = &self.sink {
-                sink.tell(committed.session_key, committed.epoch);
+                sink.tell(committed.session_key, committed.head.epoch);
             }
         }
     }

@@ -26,7 +26,7 @@ fn a_live_replay_stopped_and_resumed_comes_to_the_facts_of_a_backtest_and_again_
         let (send, told) = mpsc::channel();
         let observer = move |committed: &Committed<'_>| {
             // Only the first run listens.
-            let _ = send.send((committed.last_seq, committed.facts.len(), committed.records));
+            let _ = send.send((committed.head.last_seq, committed.facts.len(), committed.records));
         };
         let (runtime, replay) = support::start(&data.log, 9_920, Pace::at(f64::INFINITY), Some(sink.pending()), None, observer);
         if run == 0 {

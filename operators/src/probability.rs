@@ -1,0 +1,303 @@
+//! Probability: how likely each car is to win the race, from the running order and the leader's laps; a fact for the whole field when
+//! the leader completes a lap, the order changes, or a car retires.
+//!
+//! The model is how often the car in a place has won: [`WIN_BY_POSITION`], 100 races of 2018 to 2022 by laps completed. It knows of no
+//! gap, no pace and no stop still to come. The scheduled distance is not in the samples, so laps are counted from the start and not
+//! from the end, and a sprint, which the samples do not tell from a race, is taken for one. The label is the official winner: at the
+//! flag the leader is not certain, since leaders on the road have lost to penalties.
+//!
+//! Rules:
+//! * Only a race has a winner to be: nothing is said before race control counts laps or gaps are sent, which OpenF1 does nowhere else.
+//! * The field is the cars with a place that are not retired, as [`timing`](crate::timing) has it. Their frequencies are made to sum
+//!   to 1, so that a retired car's share goes to the others.
+//! * A swap is several changes of place; they are one change of the order, and one fact is said after all of them.
+
+use pitwall_engine::Micros;
+use pitwall_engine::hash::Digest;
+use pitwall_engine::operator::{Context, Handle, Operator};
+use pitwall_schemas::facts::{CarProbability, CarState, Gap, Position, Probability, RaceClock, Timing, TrackStatus};
+use serde::{Deserialize, Serialize};
+
+use crate::by_driver::ByDriver;
+use crate::known::in_order;
+use crate::win_by_position::{LAPS_IN_ROW, WIN_BY_POSITION};
+
+/// Tells the frequency of winning by place.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbabilityOperator {
+    /// How often the car in a place won, parts per million, at least 1: a row for lap 0 and then one for each
+    /// [`laps_in_row`](Self::laps_in_row), a column for each place, the last for it and all below.
+    pub table: &'static [[u32; 20]],
+    /// Laps of a row but the first and the last.
+    pub laps_in_row: i32,
+}
+
+impl Default for ProbabilityOperator {
+    fn default() -> Self {
+        Self { table: &WIN_BY_POSITION, laps_in_row: LAPS_IN_ROW }
+    }
+}
+
+/// The field as it stands.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    is_race: bool,
+    laps_completed: i32,
+    cars: ByDriver<Car>,
+    /// What has changed since the last fact.
+    change: Option<Change>,
+    said: Option<Probability>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Car {
+    position: Option<i32>,
+    is_retired: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    happened_at: Micros,
+    causes: Vec<u64>,
+}
+
+impl State {
+    /// Notes a change, of which something is said as soon as everything that comes with it has come.
+    fn note(&mut self, context: &mut Context<'_, Probability>) {
+        if self.change.is_none() {
+            context.set_timer(context.now(), 0);
+        }
+        let change = self.change.get_or_insert_with(|| Change { happened_at: context.event_time(), causes: Vec::new() });
+        change.happened_at = change.happened_at.max(context.event_time());
+        change.causes.extend_from_slice(context.causes());
+    }
+}
+
+impl ProbabilityOperator {
+    fn row(&self, laps_completed: i32) -> &'static [u32; 20] {
+        let row = if laps_completed < 1 { 0 } else { 1 + (laps_completed - 1) / self.laps_in_row };
+        &self.table[(row as usize).min(self.table.len() - 1)]
+    }
+
+    fn probability(&self, state: &State) -> Probability {
+        let row = self.row(state.laps_completed);
+        let mut field: Vec<(i32, i32)> = state
+            .cars
+            .iter()
+            .filter(|(_, car)| !car.is_retired)
+            .filter_map(|(driver_number, car)| car.position.map(|position| (position, driver_number)))
+            .collect();
+        field.sort_unstable();
+        let weight = |position: i32| row[(position.max(1) as usize - 1).min(row.len() - 1)];
+        // Whole numbers add up to the same in any order, and one division is the same everywhere.
+        let total: u64 = field.iter().map(|(position, _)| u64::from(weight(*position))).sum();
+        let cars = field
+            .into_iter()
+            .map(|(position, driver_number)| {
+                let probability = f64::from(weight(position)) / total as f64;
+                CarProbability { driver_number, position, probability }
+            })
+            .collect();
+        Probability { model: "win_by_position".to_owned(), laps_completed: state.laps_completed, cars }
+    }
+}
+
+impl Operator for ProbabilityOperator {
+    const NAME: &'static str = "probability";
+    const VERSION: u32 = 1;
+    type Output = Probability;
+    type State = State;
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let table: Vec<u8> = self.table.iter().flatten().flat_map(|frequency| frequency.to_le_bytes()).collect();
+        vec![("table", Digest::of(&table).to_string()), ("laps_in_row", self.laps_in_row.to_string())]
+    }
+
+    fn on_timer(&self, state: &mut State, _token: u64, context: &mut Context<'_, Probability>) {
+        let Some(Change { happened_at, causes }) = state.change.take() else { return };
+        let fact = self.probability(state);
+        if !fact.cars.is_empty() && state.said.as_ref() != Some(&fact) {
+            state.said = Some(fact.clone());
+            context.draft(fact).because(&in_order(causes.into_iter().map(Some))).at(happened_at).emit();
+        }
+    }
+}
+
+impl Handle<RaceClock> for ProbabilityOperator {
+    fn apply(&self, state: &mut State, clock: &RaceClock, context: &mut Context<'_, Probability>) {
+        let has_changed = clock.laps_completed != state.laps_completed;
+        state.laps_completed = clock.laps_completed;
+        if has_changed && state.is_race {
+            state.note(context);
+        }
+    }
+}
+
+impl Handle<Position> for ProbabilityOperator {
+    fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Probability>) {
+        state.cars.entry(position.driver_number).position = Some(position.position);
+        if state.is_race {
+            state.note(context);
+        }
+    }
+}
+
+impl Handle<Timing> for ProbabilityOperator {
+    fn apply(&self, state: &mut State, row: &Timing, context: &mut Context<'_, Probability>) {
+        let is_retired = row.state == CarState::Retired;
+        let was_retired = std::mem::replace(&mut state.cars.entry(row.driver_number).is_retired, is_retired);
+        if is_retired != was_retired && state.is_race {
+            state.note(context);
+        }
+    }
+}
+
+impl Handle<TrackStatus> for ProbabilityOperator {
+    fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Probability>) {
+        if status.lap_number.is_some() && !std::mem::replace(&mut state.is_race, true) {
+            state.note(context);
+        }
+    }
+}
+
+impl Handle<Gap> for ProbabilityOperator {
+    fn apply(&self, state: &mut State, _gap: &Gap, context: &mut Context<'_, Probability>) {
+        if !std::mem::replace(&mut state.is_race, true) {
+            state.note(context);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gaps::GapsOperator;
+    use crate::laps::LapsOperator;
+    use crate::positions::PositionsOperator;
+    use crate::race_clock::RaceClockOperator;
+    use crate::testing::{Bench, at_ms, interval, lap, position, race_control};
+    use crate::timing::TimingOperator;
+    use crate::track_status::TrackStatusOperator;
+    use pitwall_schemas::raw::{self, RaceControl, Sample};
+    use proptest::prelude::*;
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(track_status));
+            let race_clock = graph.publish(RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
+            let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let gaps = graph.publish(GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
+            let timing = graph.publish(TimingOperator::default(), |inputs| inputs.stream(track_status).stream(laps).stream(gaps));
+            graph.publish(ProbabilityOperator::default(), |inputs| {
+                inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
+            });
+        })
+    }
+
+    fn start(ms: i64, lap_number: Option<i32>) -> (i64, Sample) {
+        let category = Some("SessionStatus".into());
+        (ms, Sample::from(RaceControl { category, lap_number, ..race_control(at_ms(ms), "SESSION STARTED") }))
+    }
+
+    fn place(ms: i64, driver_number: i32, place: i32) -> (i64, Sample) {
+        (ms, Sample::from(position(driver_number, at_ms(ms), place)))
+    }
+
+    fn begins(ms: i64, driver_number: i32, lap_number: i32) -> (i64, Sample) {
+        (ms, Sample::from(raw::Lap { date_start: Some(at_ms(ms)), ..lap(driver_number, lap_number) }))
+    }
+
+    fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Vec<(Vec<i64>, Probability)> {
+        let mut bench = bench();
+        let mut last = 0;
+        for (ms, sample) in samples {
+            bench.arrive(ms, sample);
+            last = ms;
+        }
+        bench.idle(last + 100);
+        bench.facts().into_iter().map(|(header, fact)| (header.causes, fact)).collect()
+    }
+
+    fn cars(fact: &Probability) -> Vec<i32> {
+        fact.cars.iter().map(|car| car.driver_number).collect()
+    }
+
+    #[test]
+    fn a_car_is_as_likely_to_win_as_cars_in_its_place_were_at_that_lap() {
+        let said = play([place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 1, 1), begins(30, 1, 7)]);
+        let laps: Vec<_> = said.iter().map(|(_, fact)| fact.laps_completed).collect();
+        assert_eq!(laps, [0, 6]);
+        for ((_, fact), row) in said.iter().zip([0, 2]) {
+            let [first, second] = [0, 1].map(|place| f64::from(WIN_BY_POSITION[row][place]));
+            assert_eq!(fact.cars[0].probability, first / (first + second));
+            assert_eq!(fact.cars[1].probability, second / (first + second));
+        }
+    }
+
+    #[test]
+    fn laps_beyond_the_tables_end_take_its_last_row() {
+        let operator = ProbabilityOperator::default();
+        assert_eq!(operator.row(0), &WIN_BY_POSITION[0]);
+        assert_eq!(operator.row(5), &WIN_BY_POSITION[1]);
+        assert_eq!(operator.row(6), &WIN_BY_POSITION[2]);
+        assert_eq!(operator.row(200), &WIN_BY_POSITION[14]);
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_a_whole_and_holds_no_zero() {
+        for row in &WIN_BY_POSITION {
+            assert!(row.iter().all(|frequency| *frequency > 0));
+            let total: u32 = row.iter().sum();
+            assert!(total.abs_diff(1_000_000) <= row.len() as u32, "{total}");
+        }
+    }
+
+    #[test]
+    fn outside_a_race_nothing_is_said() {
+        assert!(play([start(0, None), place(10, 1, 1), place(10, 4, 2), begins(20, 1, 1), begins(30, 1, 7)]).is_empty());
+    }
+
+    #[test]
+    fn a_gap_tells_that_it_is_a_race() {
+        let said = play([place(0, 1, 1), (10, Sample::from(interval(1, at_ms(10))))]);
+        assert_eq!(said.len(), 1);
+    }
+
+    #[test]
+    fn a_swap_is_one_fact_with_all_its_messages_as_causes() {
+        let said = play([place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), place(20, 4, 1), place(20, 1, 2)]);
+        assert_eq!(said.iter().map(|(_, fact)| cars(fact)).collect::<Vec<_>>(), [[1, 4], [4, 1]]);
+        assert_eq!((said[0].0.as_slice(), said[1].0.as_slice()), ([2].as_slice(), [3, 4].as_slice()));
+    }
+
+    #[test]
+    fn a_retired_cars_share_goes_to_the_others() {
+        let mut samples = vec![place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 4, 1)];
+        samples.extend((1..=4).map(|number| begins(20 + i64::from(number) * 10, 1, number)));
+        let said = play(samples);
+        let (_, last) = said.last().unwrap();
+        assert_eq!((cars(last), last.cars[0].probability), (vec![1], 1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn probabilities_sum_to_1_over_the_cars_running(
+            places in Just((1..=20).collect::<Vec<i32>>()).prop_shuffle(),
+            cars in 1_usize..20,
+            laps in prop::collection::vec((1..=20_i32, 1..80_i32), 0..20),
+        ) {
+            let mut samples = vec![start(0, Some(1))];
+            samples.extend((1..).zip(&places[..cars]).map(|(driver_number, stated)| place(10, driver_number, *stated)));
+            samples.extend((0..).zip(laps).map(|(index, (driver_number, number))| begins(20 + index * 10, driver_number, number)));
+            let said = play(samples);
+            prop_assert!(!said.is_empty());
+            for (_, fact) in said {
+                let sum: f64 = fact.cars.iter().map(|car| car.probability).sum();
+                prop_assert!((sum - 1.0).abs() < 1e-12, "{sum}");
+                prop_assert!(fact.cars.iter().all(|car| car.probability > 0.0));
+                prop_assert!(fact.cars.windows(2).all(|pair| pair[0].position < pair[1].position));
+            }
+        }
+    }
+}

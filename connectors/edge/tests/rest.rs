@@ -245,13 +245,13 @@ async fn looks_at_the_past_are_computed_once_kept_and_refused_when_too_many_run(
         let server = server.clone();
         tokio::spawn(async move { server.get(&format!("{BASE}/laps?as_of=seq:{seq}")).await })
     };
-    let before = feeder.kept.histories.load(Ordering::SeqCst);
+    let before = feeder.kept.looks.load(Ordering::SeqCst);
     let same: Vec<_> = (0..8).map(|_| ask(3)).collect();
     for answer in same {
         assert_eq!(answer.await.unwrap().status, 200);
     }
     assert_eq!(ask(3).await.unwrap().status, 200);
-    assert_eq!(feeder.kept.histories.load(Ordering::SeqCst) - before, 1, "nine answers, one look");
+    assert_eq!(feeder.kept.looks.load(Ordering::SeqCst) - before, 1, "nine answers, one look");
     let mut statuses = Vec::new();
     for answer in [4, 5, 6, 7].map(ask) {
         let answer = answer.await.unwrap();

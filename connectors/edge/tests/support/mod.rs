@@ -39,13 +39,19 @@ pub fn known_at(seq: u64) -> Micros {
 #[derive(Default)]
 pub struct Kept {
     facts: Mutex<Vec<(Channel, StoredFact, Vec<u8>)>>,
-    /// Histories read so far.
-    pub histories: AtomicU64,
-    /// How long each history takes.
+    /// Looks at kept facts so far.
+    pub looks: AtomicU64,
+    /// How long each takes.
     pub slowness: Mutex<Duration>,
 }
 
 impl Kept {
+    /// Counts a look, as slow as the test wants it.
+    fn count(&self) {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(*self.slowness.lock().unwrap());
+    }
+
     fn of(&self, channel: Channel) -> Vec<(StoredFact, Vec<u8>)> {
         let facts = self.facts.lock().unwrap();
         facts.iter().filter(|(of, ..)| *of == channel).map(|(_, fact, key)| (fact.clone(), key.clone())).collect()
@@ -53,14 +59,15 @@ impl Kept {
 }
 
 impl Reader for Kept {
-    fn latest(&self, _: i32, _: i32, channel: Channel) -> Result<Vec<StoredFact>, ReadError> {
-        let newest: std::collections::BTreeMap<_, _> = self.of(channel).into_iter().map(|(fact, key)| (key, fact)).collect();
+    fn latest(&self, _: i32, _: i32, channel: Channel, known_by: Option<Micros>) -> Result<Vec<StoredFact>, ReadError> {
+        self.count();
+        let known = self.of(channel).into_iter().filter(|(fact, _)| known_by.is_none_or(|by| fact.known_at <= by));
+        let newest: std::collections::BTreeMap<_, _> = known.map(|(fact, key)| (key, fact)).collect();
         Ok(newest.into_values().collect())
     }
 
     fn history(&self, _: i32, _: i32, channel: Channel, span: Span, facts_max: usize) -> Result<Vec<StoredFact>, ReadError> {
-        self.histories.fetch_add(1, Ordering::SeqCst);
-        std::thread::sleep(*self.slowness.lock().unwrap());
+        self.count();
         let facts = self.of(channel).into_iter().map(|(fact, _)| fact).filter(|fact| {
             fact.fact_seq >= span.from_fact_seq
                 && span.known_after.is_none_or(|after| fact.known_at > after)

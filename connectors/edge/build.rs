@@ -1,7 +1,5 @@
 //! Lists the dashboard's files, so that the binary carries them: whatever stands under `dashboard/`, its tests excepted.
 
-#![expect(clippy::disallowed_methods, reason = "cargo tells a build script through the environment where to write")]
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -1,5 +1,7 @@
 //! The WebSocket's rules, each over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking, in their helpers too")]
+
 mod support;
 
 use std::time::Duration;

@@ -17,11 +17,12 @@ pub mod telemetry;
 mod testing;
 pub mod timing;
 pub mod track_status;
+pub mod weather;
 mod win_by_position;
 
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
-use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
+use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint, Weather};
 
 /// The graph of all operators.
 ///
@@ -50,5 +51,6 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
     });
     graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
+    graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
     graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
 }

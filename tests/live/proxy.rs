@@ -1,5 +1,7 @@
 //! A TCP proxy that can be cut, so that a client meets a connection that drops.
 
+#![expect(clippy::disallowed_types, reason = "the accepting thread and the test share the open connections")]
+
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -8,13 +10,11 @@ use std::thread;
 /// Forwards every connection to one address until it is cut.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    #[expect(clippy::disallowed_types, reason = "the accepting thread and the test share the open connections")]
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Proxy {
     /// A proxy in front of `http://HOST:PORT`.
-    #[expect(clippy::disallowed_types, reason = "see above")]
     pub(crate) fn before(url: &str) -> Self {
         let target = url.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,6 @@
 //! wrong is said in one line.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "these tests start processes and read files")]
 
 mod live;
 

@@ -16,8 +16,8 @@ pub enum Delivery {
 }
 
 /// The kinds whose newest row says all that a reader needs. Every other kind is delivered fact by fact.
-const LATEST_WINS: [&str; 10] =
-    ["circuit", "drivers", "gaps", "positions", "probability", "race_clock", "stints", "telemetry", "timing", "track_status"];
+const LATEST_WINS: [&str; 11] =
+    ["circuit", "drivers", "gaps", "positions", "probability", "race_clock", "stints", "telemetry", "timing", "track_status", "weather"];
 
 /// A fact kind as readers subscribe to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

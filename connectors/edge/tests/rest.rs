@@ -1,5 +1,7 @@
 //! REST's rules, each over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking, in their helpers too")]
+
 mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};

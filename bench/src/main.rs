@@ -23,16 +23,22 @@ use pitwall_schemas::raw::{CarData, Collection, Sample};
 const RUNS: usize = 7;
 const BATCH: usize = 8_192;
 
+mod live;
+
 fn main() -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
     let (dutch, mexico) = (data.join("dutch_2025_race.avro"), data.join("mexico_2025_qualifying.avro"));
+    if std::env::args().nth(1).as_deref() == Some("live") {
+        return live::live(&dutch);
+    }
     println!("{} cores; Dutch race, 2025, every operator; medians of {RUNS} runs\n", std::thread::available_parallelism()?);
     backtest_stages(&dutch)?;
     two_jobs(&dutch, &mexico)?;
     restore(&dutch)?;
     state_at_every_lap(&dutch)?;
     per_event_cost(&dutch)?;
-    codecs(&dutch)
+    codecs(&dutch)?;
+    live::live(&dutch)
 }
 
 /// The median of [`RUNS`] runs, after one that is not counted.

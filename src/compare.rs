@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pitwall_archive::compare::{Difference, KindComparison, compare_kind};
 use pitwall_archive::facts::Format as FactFormat;
 use pitwall_archive::oracle::{self, Aspect, Oracle};
@@ -12,6 +12,7 @@ use pitwall_archive::run::Run;
 use pitwall_engine::facts::Kind;
 use serde_json::{Value, json};
 
+use crate::format::Format;
 use crate::settings::Settings;
 use crate::table::Table;
 
@@ -48,13 +49,6 @@ pub(crate) struct Arguments {
     /// For reading, or JSON.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 /// The two differ. What differs has been shown.

@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pitwall_archive::ledger::{self, LedgerLine, LineOrigin};
 use pitwall_schemas::facts::FactBody;
 use serde_json::{Map, Value, json};
 
+use crate::format::Format;
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::source::{self, From};
@@ -33,13 +34,6 @@ pub(crate) struct Arguments {
     /// For reading, or JSON as the server answers it.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 /// A fact's name: `{session}-{epoch}-{fact_seq}`.

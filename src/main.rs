@@ -14,6 +14,7 @@ mod completions;
 mod config;
 mod demo;
 mod explain;
+mod format;
 mod graph;
 mod import;
 mod live;

@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pitwall_schemas::moment::Moment;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::format::Format;
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::source::{self, From};
@@ -41,13 +42,6 @@ pub(crate) struct Arguments {
     /// A table, or JSON as the server answers it.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {

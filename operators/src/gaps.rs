@@ -238,14 +238,7 @@ mod tests {
 
     /// Every document or place at the ms given.
     fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Bench {
-        let mut bench = bench();
-        let mut last = 0;
-        for (ms, sample) in samples {
-            bench.arrive(ms, sample);
-            last = ms;
-        }
-        bench.idle(last + 100);
-        bench
+        bench().play(samples)
     }
 
     /// Gap, laps behind and whether it is held of every fact about a car.

@@ -209,14 +209,7 @@ mod tests {
     }
 
     fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Vec<(Vec<i64>, Probability)> {
-        let mut bench = bench();
-        let mut last = 0;
-        for (ms, sample) in samples {
-            bench.arrive(ms, sample);
-            last = ms;
-        }
-        bench.idle(last + 100);
-        bench.facts().into_iter().map(|(header, fact)| (header.causes, fact)).collect()
+        bench().play(samples).facts().into_iter().map(|(header, fact)| (header.causes, fact)).collect()
     }
 
     fn cars(fact: &Probability) -> Vec<i32> {

@@ -48,6 +48,17 @@ impl Bench {
         self.ingest_seq += 1;
     }
 
+    /// Each sample arrives at its ms; then what waits for the end of a packet is said.
+    pub(crate) fn play(mut self, samples: impl IntoIterator<Item = (i64, Sample)>) -> Self {
+        let mut last = 0;
+        for (ms, sample) in samples {
+            self.arrive(ms, sample);
+            last = ms;
+        }
+        self.idle(last + 100);
+        self
+    }
+
     /// Time passes until `ms` after the beginning, so that due timers fire.
     pub(crate) fn idle(&mut self, ms: i64) {
         self.session.take_idle(at_ms(ms), &mut self.output).unwrap();

@@ -377,14 +377,7 @@ mod tests {
     }
 
     fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Bench {
-        let mut bench = bench();
-        let mut last = 0;
-        for (ms, sample) in samples {
-            bench.arrive(ms, sample);
-            last = ms;
-        }
-        bench.idle(last + 100);
-        bench
+        bench().play(samples)
     }
 
     /// A race in which each car begins its first laps of the number given, all of [`LAP_MS`], the cars a second apart.

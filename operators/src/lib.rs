@@ -11,6 +11,7 @@ pub mod laps;
 pub mod positions;
 pub mod probability;
 pub mod race_clock;
+pub mod race_control;
 pub mod stints;
 pub mod telemetry;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub fn graph(limits: &Limits) -> Result<Graph<Sample>, GraphError> {
 pub fn join(graph: &mut GraphBuilder<Sample>) {
     let drivers = graph.publish(drivers::DriversOperator, |inputs| inputs.samples::<Driver>());
     let track_status = graph.publish(track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
+    graph.publish(race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
     let laps = graph.publish(laps::LapsOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status));
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());

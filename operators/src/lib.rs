@@ -20,9 +20,15 @@ pub mod timing;
 pub mod track_status;
 mod win_by_position;
 
+pub mod starting_grid;
+pub mod team_radio;
+pub mod weather;
+
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
-use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
+use pitwall_schemas::raw::{
+    CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, StartingGrid, Stint, TeamRadio, Weather,
+};
 
 /// The graph of all operators.
 ///
@@ -38,8 +44,10 @@ pub fn graph(limits: &Limits) -> Result<Graph<Sample>, GraphError> {
 pub fn join(graph: &mut GraphBuilder<Sample>) {
     let drivers = graph.publish(drivers::DriversOperator, |inputs| inputs.samples::<Driver>());
     let track_status = graph.publish(track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
-    graph.publish(race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
-    let laps = graph.publish(laps::LapsOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status));
+    let race_control = graph.publish(race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+    let laps = graph.publish(laps::LapsOperator::default(), |inputs| {
+        inputs.samples::<Lap>().samples::<Pit>().stream(track_status).stream(race_control)
+    });
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
     let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
@@ -53,4 +61,7 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     });
     graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
     graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
+    graph.publish(team_radio::TeamRadioOperator::default(), |inputs| inputs.samples::<TeamRadio>().stream(laps));
+    graph.publish(starting_grid::StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
 }

@@ -20,14 +20,15 @@ pub mod timing;
 pub mod track_status;
 mod win_by_position;
 
+pub mod classification;
 pub mod starting_grid;
 pub mod team_radio;
-pub mod weather;
 
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
 use pitwall_schemas::raw::{
-    CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, StartingGrid, Stint, TeamRadio, Weather,
+    CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Session, SessionResult, StartingGrid, Stint, TeamRadio,
+    Weather,
 };
 
 /// The graph of all operators.
@@ -61,7 +62,10 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     });
     graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
     graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
-    graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
     graph.publish(team_radio::TeamRadioOperator::default(), |inputs| inputs.samples::<TeamRadio>().stream(laps));
     graph.publish(starting_grid::StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
+    graph.publish(classification::ClassificationOperator, |inputs| {
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(timing);
+        inputs.samples::<Session>().samples::<SessionResult>()
+    });
 }

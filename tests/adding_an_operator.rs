@@ -2,7 +2,6 @@
 //! make, built into the graph with all others, derives from the Dutch race what the page says.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "pages and sources are files")]
 
 mod race;
 

@@ -4,7 +4,6 @@
 //! or changed on the way, not that the feed was right.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "oracles are files")]
 
 mod race;
 

@@ -29,7 +29,7 @@ use pitwall_schemas::codec::{Avro, Keyed, Record};
 use pitwall_schemas::raw::{CarData, Sample};
 use serde::{Deserialize, Serialize};
 
-const SEED: u64 = 9_920_2025;
+const SEED: u64 = 99_202_025;
 
 fn batch(samples: usize) -> NonZeroUsize {
     NonZeroUsize::new(samples).unwrap()

@@ -18,17 +18,21 @@ pub mod telemetry;
 mod testing;
 pub mod timing;
 pub mod track_status;
+pub mod weather;
 mod win_by_position;
 
+pub mod championship;
 pub mod classification;
+pub mod completeness;
+pub mod race_events;
 pub mod starting_grid;
 pub mod team_radio;
 
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
 use pitwall_schemas::raw::{
-    CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Session, SessionResult, StartingGrid, Stint, TeamRadio,
-    Weather,
+    CarData, ChampionshipDriver, ChampionshipTeam, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Session,
+    SessionResult, StartingGrid, Stint, TeamRadio, Weather,
 };
 
 /// The graph of all operators.
@@ -61,11 +65,22 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
     });
     graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
-    graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let weather = graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
+    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
     graph.publish(team_radio::TeamRadioOperator::default(), |inputs| inputs.samples::<TeamRadio>().stream(laps));
     graph.publish(starting_grid::StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
-    graph.publish(classification::ClassificationOperator, |inputs| {
+    let classification = graph.publish(classification::ClassificationOperator, |inputs| {
         let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(timing);
         inputs.samples::<Session>().samples::<SessionResult>()
+    });
+    graph.publish(championship::ChampionshipOperator::default(), |inputs| {
+        inputs.samples::<ChampionshipDriver>().samples::<ChampionshipTeam>().stream(drivers).stream(classification)
+    });
+    graph.publish(completeness::CompletenessOperator::default(), |inputs| {
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
+        inputs.stream(gaps).stream(stints).stream(weather).stream(telemetry)
+    });
+    graph.publish(race_events::RaceEventsOperator::default(), |inputs| {
+        inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather)
     });
 }

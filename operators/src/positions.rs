@@ -10,6 +10,7 @@
 //! Places are kept as the feed numbers them, since a late join learns of car 15 before it learns of car 1, and said without the holes:
 //! 1 to the number of cars known. A message sent again after a reconnect is known by its date and `_id`, and changes nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pitwall_engine::Micros;
@@ -76,10 +77,11 @@ fn settle(order: &BTreeMap<i32, i32>, batch: &[Message]) -> BTreeMap<i32, i32> {
     let mut settled = BTreeMap::new();
     let mut beaten = Vec::new();
     for message in batch.iter().rev() {
-        if settled.contains_key(&message.place) {
-            beaten.push(message);
-        } else {
-            settled.insert(message.place, message.driver_number);
+        match settled.entry(message.place) {
+            Entry::Occupied(_) => beaten.push(message),
+            Entry::Vacant(free) => {
+                free.insert(message.driver_number);
+            }
         }
     }
     for message in beaten {

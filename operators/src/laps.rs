@@ -1,5 +1,6 @@
 //! Laps: versions of `laps` documents folded into one lap per car and number, with what the feed leaves out inferred and every time
-//! compared; track status tells when the race started and when the session ended.
+//! compared; track status tells when the race started and when the session ended, race control which laps are deleted, `pit` which
+//! ended in the pit lane.
 //!
 //! Rules, with their source:
 //! * A version with a lower `_id` than the one taken is stale and ignored; one that says nothing new is silent; a null does not erase
@@ -18,13 +19,23 @@
 //! * No best, and so yellow whatever they are: the lap time and sector 1 of a race's lap 1, which begins on the grid; the lap time of a
 //!   pit-out lap outside races, which counts the wait in the garage; times of laps begun after the end. In a race a pit-out lap is timed
 //!   from line to line and compared like any other (FastF1 takes the feed's own flag).
+//! * Deleted: the lap of the car that race control names, with the time that it names (FastF1); without a time, the lap of the number.
+//!   A time that is not known yet is deleted when it comes. `REINSTATED` undoes it. Either corrects the lap, and the personal best
+//!   goes or returns.
+//! * Personal best: the shortest lap of the car that can be a best, the earlier of two equal ones; one for each segment of qualifying.
+//! * Interrupted: a race stood still while the lap was driven or when it began, so it holds the wait or begins in the pit lane or on the
+//!   grid (FastF1 gives such laps no time). However long, it stays (FastF1 #473).
+//! * Ended in the pit lane: the next lap is a pit-out lap, or `pit` says so.
+//! * Accurate (FastF1): time and sectors as sent, the sectors within [`LapsOperator::sector_sum_ms_max`] of the lap, neither in nor
+//!   out of the pit lane, not under more than yellow, and its end within [`LapsOperator::boundary_ms_max`] of the next lap's start.
+//!   FastF1 asks for 3 ms there, but OpenF1's starts are approximate: in a race off by 0.05 s at the median, 0.13 s at nine of ten.
 
 use std::collections::BTreeMap;
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
-use pitwall_schemas::facts::{self, SessionState, TrackStatus};
-use pitwall_schemas::raw::Lap;
+use pitwall_schemas::facts::{self, MessageKind, RaceControlMessage, SessionState, Status, TrackStatus};
+use pitwall_schemas::raw::{Lap, Pit};
 use pitwall_schemas::shared::Mark;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +48,12 @@ const SECTOR_2: usize = 1;
 const SECTOR_3: usize = 2;
 const LAP: usize = 3;
 
+/// Spells of red flag, safety car or virtual safety car that are kept. Of more, the oldest is forgotten.
+const SPELLS_MAX: usize = 64;
+
+/// Deletions of one car that wait for their lap. Of more, the oldest is forgotten.
+const PENDING_DELETIONS_MAX: usize = 64;
+
 /// The three sectors and the lap, each in milliseconds.
 type Times = [Option<i32>; 4];
 
@@ -45,11 +62,15 @@ type Times = [Option<i32>; 4];
 pub struct LapsOperator {
     /// A sector 2, sector 3 or lap time known less than this after a lap began, ms, is of the lap before (OpenF1: 10 s).
     pub late_time_ms: i64,
+    /// How far an accurate lap's sectors may add up to another time than the lap's, ms (FastF1: 3 ms).
+    pub sector_sum_ms_max: i32,
+    /// How far an accurate lap may end from where the next one begins, ms.
+    pub boundary_ms_max: i64,
 }
 
 impl Default for LapsOperator {
     fn default() -> Self {
-        Self { late_time_ms: 10_000 }
+        Self { late_time_ms: 10_000, sector_sum_ms_max: 3, boundary_ms_max: 250 }
     }
 }
 
@@ -70,6 +91,19 @@ struct Rules {
     is_race: bool,
     /// When the session, or the segment of qualifying, ended.
     finished_at: Option<Micros>,
+    /// When the session stood still.
+    stops: Vec<Spell>,
+    /// When the track was under more than yellow.
+    neutralised: Vec<Spell>,
+    sector_sum_ms_max: i32,
+    boundary_ms_max: i64,
+}
+
+/// From when until when; still so without an end.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Spell {
+    from: Micros,
+    until: Option<Micros>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -80,6 +114,28 @@ struct Car {
     bests: Times,
     /// Laps below this belong to earlier segments of qualifying.
     first_lap_of_segment: i32,
+    /// The best lap of each segment of qualifying; of the session, elsewhere.
+    personal_bests: BTreeMap<Option<i32>, i32>,
+    pending_deletions: Vec<Deletion>,
+}
+
+/// What race control has deleted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Deletion {
+    time_ms: Option<i32>,
+    lap_number: Option<i32>,
+    reason: Option<String>,
+    cause: u64,
+}
+
+impl Deletion {
+    /// Whether the lap is meant: the one of that time, or, when the words name none, of that number.
+    fn is_of(&self, lap_number: i32, lap: &LapState) -> bool {
+        match self.time_ms {
+            Some(time_ms) => lap.sent[LAP].value() == Some(&time_ms) || lap.said[LAP] == Some(time_ms),
+            None => self.lap_number == Some(lap_number),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,7 +155,25 @@ struct LapState {
     /// At the two intermediates and the speed trap, km/h.
     speeds: [Known<i32>; 3],
     segments: [Known<Vec<u16>>; 3],
+    /// Whether race control deleted it, and why.
+    is_deleted: Known<bool>,
+    deleted_reason: Option<String>,
+    /// Whether `pit` says that it ended in the pit lane.
+    ended_in_pit_lane: Known<bool>,
+    began_after_the_end: bool,
+    qualifying_segment: Option<i32>,
+    flags: Flags,
     issued: Option<Issued>,
+}
+
+/// What of a lap depends on more than its own documents, as last said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent statements about one lap, as in its fact")]
+struct Flags {
+    is_pit_in_lap: bool,
+    is_accurate: bool,
+    is_interrupted: bool,
+    is_personal_best: bool,
 }
 
 impl Default for LapState {
@@ -114,6 +188,12 @@ impl Default for LapState {
             marks: [Mark::None; 4],
             speeds: Default::default(),
             segments: Default::default(),
+            is_deleted: Known::default(),
+            deleted_reason: None,
+            ended_in_pit_lane: Known::default(),
+            began_after_the_end: false,
+            qualifying_segment: None,
+            flags: Flags::default(),
             issued: None,
         }
     }
@@ -179,7 +259,7 @@ impl LapState {
 
     fn causes(&self, told: &Told) -> Vec<u64> {
         in_order(
-            [self.started_at.cause(), self.is_pit_out_lap.cause(), told.end_cause]
+            [self.started_at.cause(), self.is_pit_out_lap.cause(), told.end_cause, self.is_deleted.cause(), self.ended_in_pit_lane.cause()]
                 .into_iter()
                 .chain(self.sent.iter().chain(&self.speeds).map(Known::cause))
                 .chain(self.segments.iter().map(Known::cause)),
@@ -205,7 +285,7 @@ impl LapState {
             sector_1_mark,
             sector_2_mark,
             sector_3_mark,
-            lap_mark,
+            lap_mark: if self.is_deleted() && lap_ms.is_some() { Mark::Yellow } else { lap_mark },
             i1_speed,
             i2_speed,
             st_speed,
@@ -214,7 +294,18 @@ impl LapState {
             segments_2,
             segments_3,
             is_complete: lap_ms.is_some(),
+            is_deleted: self.is_deleted(),
+            deleted_reason: self.deleted_reason.clone(),
+            is_pit_in_lap: self.flags.is_pit_in_lap,
+            is_accurate: self.flags.is_accurate,
+            is_interrupted: self.flags.is_interrupted,
+            is_personal_best: self.flags.is_personal_best,
+            qualifying_segment: self.qualifying_segment,
         }
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.is_deleted.value().copied().unwrap_or(false)
     }
 
     fn is_pit_out_lap(&self) -> bool {
@@ -244,6 +335,50 @@ impl Car {
     }
 }
 
+impl Car {
+    /// The lap that race control means, if it is known: of several with that time the one of that number, else the newest.
+    fn find(&self, deletion: &Deletion) -> Option<i32> {
+        let meant = || self.laps.iter().rev().filter(|(number, lap)| deletion.is_of(**number, lap)).map(|(number, _)| *number);
+        meant().find(|number| Some(*number) == deletion.lap_number).or_else(|| meant().next())
+    }
+
+    /// Deletes or reinstates a lap, and tells whether that is news. Its time is then compared as if it came now.
+    fn set_deleted(&mut self, lap_number: i32, is_deleted: bool, deletion: &Deletion, rules: &Rules) -> bool {
+        let Some(lap) = self.laps.get_mut(&lap_number) else { return false };
+        if lap.is_deleted() == is_deleted {
+            return false;
+        }
+        lap.is_deleted.take(Some(is_deleted), deletion.cause);
+        lap.deleted_reason = deletion.reason.clone().filter(|_| is_deleted);
+        let time = lap.said[LAP].take();
+        if time.is_some() && time == self.bests[LAP] && lap_number >= self.first_lap_of_segment {
+            self.bests[LAP] = rules.next_best(self, lap_number, LAP);
+        }
+        true
+    }
+
+    /// Keeps a deletion until its lap is known; a reinstatement takes it back.
+    fn wait(&mut self, deletion: Deletion, is_deleted: bool) {
+        self.pending_deletions.retain(|other| (other.time_ms, other.lap_number) != (deletion.time_ms, deletion.lap_number));
+        if is_deleted {
+            if self.pending_deletions.len() >= PENDING_DELETIONS_MAX {
+                self.pending_deletions.remove(0);
+            }
+            self.pending_deletions.push(deletion);
+        }
+    }
+
+    /// Deletes the lap if race control said so before it was known.
+    fn delete_pending(&mut self, lap_number: i32) -> bool {
+        let Some(lap) = self.laps.get_mut(&lap_number) else { return false };
+        let Some(index) = self.pending_deletions.iter().position(|deletion| deletion.is_of(lap_number, lap)) else { return false };
+        let deletion = self.pending_deletions.remove(index);
+        lap.is_deleted.take(Some(true), deletion.cause);
+        lap.deleted_reason = deletion.reason;
+        true
+    }
+}
+
 impl State {
     /// Starts the bests afresh if this is another segment of qualifying than before.
     fn begin_segment(&mut self, qualifying_phase: Option<i32>) {
@@ -252,6 +387,9 @@ impl State {
         }
         self.qualifying_phase = qualifying_phase;
         for (_, car) in self.cars.iter_mut() {
+            for lap in car.laps.values_mut() {
+                lap.began_after_the_end |= self.rules.is_after_the_end(lap.started_at.value().copied());
+            }
             car.bests = Times::default();
             car.first_lap_of_segment = car.laps.last_key_value().map_or(0, |(number, _)| number + 1);
         }
@@ -269,23 +407,32 @@ impl State {
         }
     }
 
-    /// Says the lap if anything in it changed, with the times that changed compared.
+    /// Says the lap if anything in it changed, with the times that changed compared; and the laps that the personal best goes from and
+    /// to, so that no two laps are it at once.
     fn say(&mut self, driver_number: i32, lap_number: i32, has_changed: bool, context: &mut Context<'_, facts::Lap>) {
         let Some(car) = self.cars.get(driver_number) else { return };
         let Some(lap) = car.laps.get(&lap_number) else { return };
-        let is_race_lap_1 = self.rules.is_race && lap_number == 1;
-        let told = lap.tell(is_race_lap_1, car.laps.get(&2).map(|next| &next.started_at));
-        if !has_changed && told.times == lap.said && lap.issued.is_some() {
-            return;
+        let told = self.rules.tell(car, lap_number, lap);
+        let has_changed = has_changed || told.times != lap.said || lap.issued.is_none();
+        if has_changed {
+            for index in [SECTOR_1, SECTOR_2, SECTOR_3, LAP] {
+                self.compare(driver_number, lap_number, index, &told);
+            }
         }
-        for index in [SECTOR_1, SECTOR_2, SECTOR_3, LAP] {
-            self.compare(driver_number, lap_number, index, &told);
+        let Some(car) = self.cars.get_mut(driver_number) else { return };
+        let segment = car.laps.get(&lap_number).and_then(|lap| lap.qualifying_segment);
+        let best = self.rules.personal_best(car, segment);
+        let former = match best {
+            Some(best) => car.personal_bests.insert(segment, best),
+            None => car.personal_bests.remove(&segment),
+        };
+        if let Some(former) = former.filter(|former| Some(*former) != best && *former != lap_number) {
+            self.rules.say_one(car, driver_number, former, false, context);
         }
-        let Some(lap) = self.cars.get_mut(driver_number).and_then(|car| car.laps.get_mut(&lap_number)) else { return };
-        let happened_at = lap.started_at.value().copied().unwrap_or(context.event_time());
-        let fact = lap.fact(driver_number, lap_number, &told);
-        let draft = context.draft(fact).because(&lap.causes(&told)).at(happened_at).correcting(lap.issued);
-        lap.issued = Some(draft.emit());
+        self.rules.say_one(car, driver_number, lap_number, has_changed, context);
+        if let Some(best) = best.filter(|best| Some(*best) != former && *best != lap_number) {
+            self.rules.say_one(car, driver_number, best, false, context);
+        }
     }
 
     /// Compares the time in place `index` with the bests, if it is another than was said.
@@ -325,11 +472,83 @@ impl State {
 }
 
 impl Rules {
+    const fn set(&mut self, operator: &LapsOperator) {
+        self.sector_sum_ms_max = operator.sector_sum_ms_max;
+        self.boundary_ms_max = operator.boundary_ms_max;
+    }
+
     /// Whether the time in place `index` of a lap can be a best time at all.
     fn may_be_best(&self, lap_number: i32, lap: &LapState, index: usize) -> bool {
         let is_from_the_grid = self.is_race && lap_number == 1 && matches!(index, SECTOR_1 | LAP);
         let is_from_the_garage = !self.is_race && index == LAP && lap.is_pit_out_lap();
-        !is_from_the_grid && !is_from_the_garage && !self.is_after_the_end(lap.started_at.value().copied())
+        let is_no_lap_time = index == LAP && (lap.is_deleted() || self.is_interrupted(lap, lap.said[LAP]));
+        let is_after_the_end = lap.began_after_the_end || self.is_after_the_end(lap.started_at.value().copied());
+        !is_from_the_grid && !is_from_the_garage && !is_no_lap_time && !is_after_the_end
+    }
+
+    /// The lap's times, lap 1 of a race with what its end tells.
+    fn tell(&self, car: &Car, lap_number: i32, lap: &LapState) -> Told {
+        lap.tell(self.is_race && lap_number == 1, car.laps.get(&2).map(|next| &next.started_at))
+    }
+
+    /// Says one lap if it or one of its flags changed.
+    fn say_one(&self, car: &mut Car, driver_number: i32, lap_number: i32, has_changed: bool, context: &mut Context<'_, facts::Lap>) {
+        let Some(lap) = car.laps.get(&lap_number) else { return };
+        let told = self.tell(car, lap_number, lap);
+        let flags = self.flags(car, lap_number, lap, &told);
+        let Some(lap) = car.laps.get_mut(&lap_number) else { return };
+        let former = std::mem::replace(&mut lap.flags, flags);
+        if !has_changed && former == flags {
+            return;
+        }
+        let mut causes = lap.causes(&told);
+        if flags != former {
+            // What the flags came from, such as the next lap's start, is what is being taken.
+            causes = in_order(causes.into_iter().chain(context.causes().iter().copied()).map(Some));
+        }
+        let happened_at = lap.started_at.value().copied().unwrap_or(context.event_time());
+        let fact = lap.fact(driver_number, lap_number, &told);
+        lap.issued = Some(context.draft(fact).because(&causes).at(happened_at).correcting(lap.issued).emit());
+    }
+
+    fn flags(&self, car: &Car, lap_number: i32, lap: &LapState, told: &Told) -> Flags {
+        let next = car.laps.get(&(lap_number + 1));
+        let is_pit_in_lap = lap.ended_in_pit_lane.value().is_some() || next.is_some_and(LapState::is_pit_out_lap);
+        let start = lap.started_at.value().copied();
+        let end = start.zip(told.times[LAP]).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000));
+        let sectors: Option<i32> = told.times[..LAP].iter().copied().sum();
+        let sums_up = sectors.zip(told.times[LAP]).is_some_and(|(sectors, lap)| (sectors - lap).abs() <= self.sector_sum_ms_max);
+        let next_start = next.and_then(|next| next.started_at.value().copied());
+        let meets_next = end.zip(next_start).is_some_and(|(end, next)| end.since(next).abs() <= self.boundary_ms_max * 1_000);
+        let is_as_sent = !told.is_lap_inferred && !told.is_sector_1_inferred;
+        let is_on_track = !is_pit_in_lap && !lap.is_pit_out_lap();
+        Flags {
+            is_pit_in_lap,
+            is_accurate: sums_up && meets_next && is_as_sent && is_on_track && !is_during(&self.neutralised, start, end),
+            is_interrupted: self.is_interrupted(lap, told.times[LAP]),
+            is_personal_best: car.personal_bests.get(&lap.qualifying_segment) == Some(&lap_number),
+        }
+    }
+
+    /// Whether the race stood still while the lap was driven, or the lap is the one of the restart.
+    fn is_interrupted(&self, lap: &LapState, time_ms: Option<i32>) -> bool {
+        let start = lap.started_at.value().copied();
+        let end = start.zip(time_ms).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000));
+        self.is_race && is_during(&self.stops, start, end)
+    }
+
+    /// The car's best lap of that segment.
+    fn personal_best(&self, car: &Car, segment: Option<i32>) -> Option<i32> {
+        let of_segment = car.laps.iter().filter(|(_, lap)| lap.qualifying_segment == segment);
+        let can_be_best = of_segment.filter(|(number, lap)| self.may_be_best(**number, lap, LAP));
+        can_be_best.filter_map(|(number, lap)| lap.said[LAP].map(|time_ms| (time_ms, *number))).min().map(|(_, number)| number)
+    }
+
+    /// Takes when the session stands still and when the track is under more than yellow.
+    fn take_status(&mut self, status: &TrackStatus, at: Micros) {
+        let stands_still = status.session == SessionState::Aborted || status.status == Status::Red;
+        follow(&mut self.stops, stands_still, at);
+        follow(&mut self.neutralised, !matches!(status.status, Status::Clear | Status::Yellow), at);
     }
 
     fn is_after_the_end(&self, start: Option<Micros>) -> bool {
@@ -345,6 +564,27 @@ impl Rules {
             .filter_map(|(_, lap)| lap.said[index])
             .min()
     }
+}
+
+/// Begins or ends a spell.
+fn follow(spells: &mut Vec<Spell>, is_so: bool, at: Micros) {
+    match (spells.last_mut().filter(|spell| spell.until.is_none()), is_so) {
+        (Some(spell), false) => spell.until = Some(at),
+        (None, true) => {
+            if spells.len() >= SPELLS_MAX {
+                spells.remove(0);
+            }
+            spells.push(Spell { from: at, until: None });
+        }
+        _ => {}
+    }
+}
+
+/// Whether a lap from `start` to `end`, or still being driven, overlaps one of the spells. Without a start nothing can be told.
+fn is_during(spells: &[Spell], start: Option<Micros>, end: Option<Micros>) -> bool {
+    start.is_some_and(|start| {
+        spells.iter().any(|spell| spell.until.is_none_or(|until| start <= until) && end.is_none_or(|end| spell.from < end))
+    })
 }
 
 /// Mini-sector codes; 0 for none.
@@ -364,12 +604,16 @@ fn positive_milliseconds(micros: i64) -> Option<i32> {
 
 impl Operator for LapsOperator {
     const NAME: &'static str = "laps";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = facts::Lap;
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("late_time_ms", self.late_time_ms.to_string())]
+        vec![
+            ("late_time_ms", self.late_time_ms.to_string()),
+            ("sector_sum_ms_max", self.sector_sum_ms_max.to_string()),
+            ("boundary_ms_max", self.boundary_ms_max.to_string()),
+        ]
     }
 }
 
@@ -383,8 +627,10 @@ impl Handle<Lap> for LapsOperator {
             return;
         }
         let seq = context.seq();
+        state.rules.set(self);
+        let qualifying_segment = state.qualifying_phase;
         let car = state.cars.entry(driver_number);
-        let lap = car.laps.entry(lap_number).or_default();
+        let lap = car.laps.entry(lap_number).or_insert_with(|| LapState { qualifying_segment, ..LapState::default() });
         if document.id < lap.version {
             return;
         }
@@ -404,6 +650,8 @@ impl Handle<Lap> for LapsOperator {
             _ => (document.date_start, seq),
         };
         let has_changed = lap.started_at.take(start, start_cause) | lap.fold(document, times, seq);
+        let has_changed = car.delete_pending(lap_number) | has_changed;
+        let previous_has_changed = car.delete_pending(lap_number - 1) | previous_has_changed;
         // The lap before may have got a late time, and lap 1 ends when lap 2 begins.
         state.say(driver_number, lap_number - 1, previous_has_changed, context);
         state.say(driver_number, lap_number, has_changed, context);
@@ -413,10 +661,11 @@ impl Handle<Lap> for LapsOperator {
 impl Handle<TrackStatus> for LapsOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, facts::Lap>) {
         state.rules.is_race |= status.lap_number.is_some();
+        state.rules.take_status(status, context.event_time());
         match status.session {
             SessionState::Started => {
-                state.rules.finished_at = None;
                 state.begin_segment(status.qualifying_phase);
+                state.rules.finished_at = None;
                 // A start later than lap 1 is a restart that a late join saw. A restart on lap 1 leaves the lap running.
                 let is_first_start = state.started_at.value().is_none() && status.lap_number.is_some_and(|lap| lap <= 1);
                 if is_first_start {
@@ -431,9 +680,48 @@ impl Handle<TrackStatus> for LapsOperator {
     }
 }
 
+impl Handle<RaceControlMessage> for LapsOperator {
+    fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, facts::Lap>) {
+        let is_deleted = match message.kind {
+            MessageKind::LapDeleted => true,
+            MessageKind::LapReinstated => false,
+            _ => return,
+        };
+        state.rules.set(self);
+        for &driver_number in &message.driver_numbers {
+            let deletion = Deletion {
+                time_ms: message.concerned_time_ms,
+                lap_number: message.concerned_lap,
+                reason: message.reason.clone(),
+                cause: context.seq(),
+            };
+            let car = state.cars.entry(driver_number);
+            match car.find(&deletion) {
+                Some(lap_number) => {
+                    let has_changed = car.set_deleted(lap_number, is_deleted, &deletion, &state.rules);
+                    state.say(driver_number, lap_number, has_changed, context);
+                }
+                None => car.wait(deletion, is_deleted),
+            }
+        }
+    }
+}
+
+impl Handle<Pit> for LapsOperator {
+    fn apply(&self, state: &mut State, pass: &Pit, context: &mut Context<'_, facts::Lap>) {
+        state.rules.set(self);
+        let lap = state.cars.get_mut(pass.driver_number).and_then(|car| car.laps.get_mut(&pass.lap_number));
+        if lap.is_some_and(|lap| lap.ended_in_pit_lane.take(Some(true), context.seq())) {
+            state.say(pass.driver_number, pass.lap_number, false, context);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::race_control::RaceControlOperator;
+    use crate::testing::pit;
     use crate::testing::{Bench, at_ms, lap, race_control};
     use crate::track_status::TrackStatusOperator;
     use pitwall_schemas::raw::{RaceControl, Sample};
@@ -443,7 +731,10 @@ mod tests {
     fn bench() -> Bench {
         Bench::new(|graph| {
             let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
-            graph.publish(LapsOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status));
+            let race_control = graph.publish(RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+            graph.publish(LapsOperator::default(), |inputs| {
+                inputs.samples::<Lap>().samples::<Pit>().stream(track_status).stream(race_control)
+            });
         })
     }
 
@@ -607,7 +898,9 @@ mod tests {
             (75_500, Sample::from(whole(1, 5, 0, 75.0))),
             (77_000, Sample::from(version(1, 6, 75_000, [None, None, None, Some(75.0)]))),
         ]);
-        assert_eq!(newest(&bench, 1, 5).0.revision, 0);
+        // Its one revision says that it is accurate, now that the next lap has begun where it ended.
+        let (header, fact) = newest(&bench, 1, 5);
+        assert_eq!((header.revision, fact.lap_ms, fact.is_accurate), (1, Some(75_000), true));
         assert_eq!(newest(&bench, 1, 6).1.lap_ms, None);
     }
 
@@ -707,6 +1000,143 @@ mod tests {
         assert_eq!(laps, [(4, 72)]);
     }
 
+    /// Race control's words at `ms`.
+    fn words(ms: i64, words: &str) -> (i64, Sample) {
+        (ms, Sample::from(race_control(at_ms(ms), words)))
+    }
+
+    fn personal_bests(bench: &Bench, driver_number: i32) -> Vec<(i32, bool)> {
+        let of_car = bench.facts::<facts::Lap>().into_iter().filter(|(_, fact)| fact.driver_number == driver_number);
+        of_car.map(|(_, fact)| (fact.lap_number, fact.is_personal_best)).collect()
+    }
+
+    // Cases 3 and 4.
+    #[test]
+    fn the_personal_best_goes_with_a_deleted_lap_and_returns_with_it() {
+        let mut bench = play([
+            (80_000, Sample::from(whole(4, 2, 0, 76.0))),
+            (80_001, Sample::from(whole(44, 3, 0, 75.0))),
+            (160_000, Sample::from(whole(4, 3, 80_000, 75.0))),
+            words(165_000, "CAR 4 (NOR) TIME 1:15.000 DELETED - TRACK LIMITS AT TURN 18 LAP 3 16:03:19"),
+        ]);
+        // Lap 3 takes it from lap 2, and lap 2 gets it back.
+        assert_eq!(personal_bests(&bench, 4), [(2, true), (2, false), (3, true), (3, false), (2, true)]);
+        let (header, fact) = newest(&bench, 4, 3);
+        assert_eq!((fact.is_deleted, fact.lap_ms, fact.lap_mark), (true, Some(75_000), Mark::Yellow));
+        assert_eq!(fact.deleted_reason.as_deref(), Some("TRACK LIMITS AT TURN 18 LAP 3 16:03:19"));
+        assert_eq!(header.revision, 1);
+        assert!(header.supersedes.is_some());
+        assert!(!newest(&bench, 44, 3).1.is_deleted, "car 44's lap 3 has the same number and time");
+
+        bench.arrive(170_000, words(170_000, "CAR 4 (NOR) TIME 1:15.000 REINSTATED").1);
+        assert_eq!(personal_bests(&bench, 4)[5..], [(2, false), (3, true)]);
+        let (_, fact) = newest(&bench, 4, 3);
+        assert_eq!((fact.is_deleted, fact.deleted_reason.as_deref(), fact.lap_mark), (false, None, Mark::Green));
+    }
+
+    #[test]
+    fn a_lap_deleted_before_its_time_is_known_is_never_the_best() {
+        let bench = play([
+            words(75_000, "CAR 4 (NOR) TIME 1:15.000 DELETED - TRACK LIMITS AT TURN 18 LAP 2 16:03:19"),
+            (80_000, Sample::from(whole(4, 2, 0, 75.0))),
+        ]);
+        let (header, fact) = newest(&bench, 4, 2);
+        assert_eq!((fact.is_deleted, fact.is_personal_best, fact.lap_mark), (true, false, Mark::Yellow));
+        assert_eq!(header.causes.len(), 2, "the document and race control's message");
+    }
+
+    #[test]
+    fn a_deletion_whose_time_no_lap_has_deletes_nothing() {
+        let bench = play([
+            (80_000, Sample::from(whole(4, 2, 0, 75.0))),
+            words(85_000, "CAR 4 (NOR) TIME 1:15.001 DELETED - TRACK LIMITS AT TURN 18 LAP 2 16:03:19"),
+        ]);
+        assert!(bench.facts::<facts::Lap>().iter().all(|(_, fact)| !fact.is_deleted));
+    }
+
+    #[test]
+    fn a_lap_deleted_without_a_time_is_the_one_of_that_number() {
+        let bench = play([
+            (80_000, Sample::from(version(4, 6, 0, [Some(25.0), None, None, None]))),
+            words(85_000, "CAR 4 (NOR) LAP DELETED - TRACK LIMITS AT TURN 6 LAP 6 16:09:55 (PIT)"),
+        ]);
+        assert!(newest(&bench, 4, 6).1.is_deleted);
+    }
+
+    #[test]
+    fn a_lap_of_an_earlier_segment_deleted_later_gives_that_segments_best_to_another() {
+        let bench = play([
+            (0, session(0, "SESSION STARTED", None, Some(1))),
+            (80_000, Sample::from(whole(1, 2, 0, 76.0))),
+            (160_000, Sample::from(whole(1, 3, 80_000, 75.0))),
+            (200_000, session(200_000, "SESSION STARTED", None, Some(2))),
+            (290_000, Sample::from(whole(1, 4, 210_000, 77.0))),
+            words(300_000, "CAR 1 (VER) TIME 1:15.000 DELETED - TRACK LIMITS AT TURN 18 LAP 3 16:03:19"),
+        ]);
+        let laps = [2, 3, 4].map(|lap| newest(&bench, 1, lap).1);
+        let best = laps.map(|lap| (lap.qualifying_segment, lap.is_personal_best));
+        assert_eq!(best, [(Some(1), true), (Some(1), false), (Some(2), true)]);
+    }
+
+    // Case 10.
+    #[test]
+    fn the_lap_of_a_restart_is_interrupted_and_never_the_best() {
+        let bench = play([
+            (0, race_starts(0)),
+            (160_000, Sample::from(whole(1, 2, 80_000, 76.0))),
+            (170_000, session(170_000, "SESSION ABORTED", Some(3), None)),
+            // Begun while the race stood still, in the pit lane or on the grid, and timed from the restart.
+            (200_000, Sample::from(version(1, 4, 190_000, [None; 4]))),
+            (2_000_000, session(2_000_000, "SESSION STARTED", Some(4), None)),
+            (2_075_000, Sample::from(whole(1, 4, 190_000, 70.0))),
+            (2_150_000, Sample::from(whole(1, 5, 2_075_000, 75.0))),
+        ]);
+        let (_, restart) = newest(&bench, 1, 4);
+        assert_eq!((restart.is_interrupted, restart.lap_mark, restart.is_personal_best), (true, Mark::Yellow, false));
+        let (_, next) = newest(&bench, 1, 5);
+        assert_eq!((next.is_interrupted, next.lap_mark, next.is_personal_best), (false, Mark::Purple, true));
+    }
+
+    #[test]
+    fn the_lap_before_a_pit_out_lap_ended_in_the_pit_lane_and_so_did_the_one_that_pit_names() {
+        let bench = play([
+            (80_000, Sample::from(whole(1, 2, 0, 80.0))),
+            (80_100, Sample::from(Lap { is_pit_out_lap: true, ..version(1, 3, 80_000, [None; 4]) })),
+            (81_000, Sample::from(whole(4, 2, 0, 80.0))),
+            (82_000, Sample::from(pit(4, 2, at_ms(82_000)))),
+        ]);
+        assert!(newest(&bench, 1, 2).1.is_pit_in_lap && newest(&bench, 4, 2).1.is_pit_in_lap);
+        assert!(!newest(&bench, 1, 3).1.is_pit_in_lap);
+    }
+
+    /// Whether lap 2 of a race turns out accurate, with lap 3 begun `gap_ms` after its end, and with `change` made to it.
+    fn is_accurate(gap_ms: i64, change: impl FnOnce(&mut Lap), more: Option<Sample>) -> bool {
+        let mut bench = play([(0, race_starts(0))]);
+        if let Some(sample) = more {
+            bench.arrive(90_000, sample);
+        }
+        let mut lap = whole(1, 2, 80_000, 76.0);
+        change(&mut lap);
+        bench.arrive(156_100, Sample::from(lap));
+        assert!(!newest(&bench, 1, 2).1.is_accurate, "the next lap has not begun");
+        bench.arrive(157_000, Sample::from(version(1, 3, 156_000 + gap_ms, [None; 4])));
+        newest(&bench, 1, 2).1.is_accurate
+    }
+
+    #[test]
+    fn a_lap_is_accurate_when_nothing_speaks_against_it() {
+        assert!(is_accurate(0, |_| {}, None));
+        assert!(is_accurate(250, |_| {}, None));
+        assert!(!is_accurate(251, |_| {}, None), "the next lap begins elsewhere");
+        assert!(is_accurate(0, |lap| lap.duration_sector_3 = Some(24.003), None));
+        assert!(!is_accurate(0, |lap| lap.duration_sector_3 = Some(24.004), None), "sectors that add up to another time");
+        assert!(!is_accurate(0, |lap| lap.lap_duration = None, None), "an inferred time");
+        assert!(!is_accurate(0, |lap| lap.is_pit_out_lap = true, None), "a pit-out lap");
+        let (category, lap_number) = (Some("SafetyCar".into()), Some(2));
+        let safety_car = RaceControl { category, lap_number, ..race_control(at_ms(90_000), "SAFETY CAR DEPLOYED") };
+        assert!(!is_accurate(0, |_| {}, Some(Sample::from(safety_car))), "under safety car");
+    }
+
     #[test]
     fn laps_count_from_1() {
         let bench = play([(0, Sample::from(lap(1, 0)))]);
@@ -791,9 +1221,12 @@ mod tests {
         #[test]
         fn marks_follow_the_bests(versions in any_race()) {
             let bench = play(versions.into_iter().map(|(ms, lap)| (ms, Sample::from(lap))));
-            let (mut best, mut own) = (i32::MAX, [i32::MAX; 5]);
+            let (mut best, mut own, mut compared) = (i32::MAX, [i32::MAX; 5], std::collections::BTreeSet::new());
             for fact in bodies(&bench) {
                 let Some(lap) = fact.lap_ms else { continue };
+                if !compared.insert((fact.driver_number, fact.lap_number)) {
+                    continue;
+                }
                 let own = &mut own[fact.driver_number as usize];
                 let expected = if lap < best { Mark::Purple } else if lap < *own { Mark::Green } else { Mark::Yellow };
                 prop_assert_eq!(fact.lap_mark, expected);

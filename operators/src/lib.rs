@@ -11,6 +11,7 @@ pub mod laps;
 pub mod positions;
 pub mod probability;
 pub mod race_clock;
+pub mod race_control;
 pub mod stints;
 pub mod telemetry;
 #[cfg(test)]
@@ -20,9 +21,19 @@ pub mod track_status;
 pub mod weather;
 mod win_by_position;
 
+pub mod championship;
+pub mod classification;
+pub mod completeness;
+pub mod race_events;
+pub mod starting_grid;
+pub mod team_radio;
+
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
-use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint, Weather};
+use pitwall_schemas::raw::{
+    CarData, ChampionshipDriver, ChampionshipTeam, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Session,
+    SessionResult, StartingGrid, Stint, TeamRadio, Weather,
+};
 
 /// The graph of all operators.
 ///
@@ -38,7 +49,10 @@ pub fn graph(limits: &Limits) -> Result<Graph<Sample>, GraphError> {
 pub fn join(graph: &mut GraphBuilder<Sample>) {
     let drivers = graph.publish(drivers::DriversOperator, |inputs| inputs.samples::<Driver>());
     let track_status = graph.publish(track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
-    let laps = graph.publish(laps::LapsOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status));
+    let race_control = graph.publish(race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+    let laps = graph.publish(laps::LapsOperator::default(), |inputs| {
+        inputs.samples::<Lap>().samples::<Pit>().stream(track_status).stream(race_control)
+    });
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
     let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
@@ -51,6 +65,22 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
     });
     graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
-    graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
-    graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let weather = graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
+    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    graph.publish(team_radio::TeamRadioOperator::default(), |inputs| inputs.samples::<TeamRadio>().stream(laps));
+    graph.publish(starting_grid::StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
+    let classification = graph.publish(classification::ClassificationOperator, |inputs| {
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(timing);
+        inputs.samples::<Session>().samples::<SessionResult>()
+    });
+    graph.publish(championship::ChampionshipOperator::default(), |inputs| {
+        inputs.samples::<ChampionshipDriver>().samples::<ChampionshipTeam>().stream(drivers).stream(classification)
+    });
+    graph.publish(completeness::CompletenessOperator::default(), |inputs| {
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
+        inputs.stream(gaps).stream(stints).stream(weather).stream(telemetry)
+    });
+    graph.publish(race_events::RaceEventsOperator::default(), |inputs| {
+        inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather)
+    });
 }

@@ -116,7 +116,7 @@ impl Race {
     fn may_be_best(&self, lap: &Lap) -> bool {
         let begins_standing = if self.is_race { lap.lap_number == 1 } else { lap.is_pit_out_lap };
         let is_after_the_end = self.finished_at.is_some_and(|end| lap.started_at.is_some_and(|start| start > end));
-        !begins_standing && !is_after_the_end
+        !begins_standing && !is_after_the_end && !lap.is_deleted && !lap.is_interrupted
     }
 }
 

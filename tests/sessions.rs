@@ -1,0 +1,339 @@
+//! Whole real sessions other than the bundled race: qualifying against its official result, practice, a join in mid-race, and a race of
+//! which most topics are missing. What is not known is null and declared, and nothing is invented.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "oracles are files")]
+
+mod race;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::ControlFlow::Continue;
+
+use pitwall_archive::archive::Archive;
+use pitwall_engine::backtest::CLOSING_IDLE;
+use pitwall_engine::session::{Output, RawRecord, Session};
+use pitwall_schemas::facts::{Basis, Classification, Completeness, FactBody, Lap, ResultStatus, Subject};
+use pitwall_schemas::raw::{Sample, SessionResult};
+use pitwall_schemas::shared::FactHeader;
+
+/// A session after its last sample, with everything it said.
+struct Played {
+    session: Session<Sample>,
+    facts: Vec<(FactHeader, FactBody)>,
+    dead_letters: Vec<String>,
+    samples: i64,
+}
+
+impl Played {
+    fn new(mut archive: Archive) -> Self {
+        let mut played = Self { session: race::session(&archive), facts: Vec::new(), dead_letters: Vec::new(), samples: 0 };
+        let mut output = Output::default();
+        race::for_each(&mut archive, |number, raw| {
+            played.session.take(&raw, &mut output).unwrap();
+            played.keep(&mut output);
+            played.samples = number as i64 + 1;
+            Continue(())
+        });
+        let last = played.session.sequencer().last_known_at().unwrap();
+        played.session.take_idle(last.plus(CLOSING_IDLE), &mut output).unwrap();
+        played.keep(&mut output);
+        played
+    }
+
+    fn keep(&mut self, output: &mut Output) {
+        for fact in output.facts.iter() {
+            let (header, mut body) = fact.header().unwrap();
+            self.facts.push((header, FactBody::decode(fact.kind.name, &mut body).unwrap().unwrap()));
+        }
+        self.dead_letters.extend(output.dead_letters.iter().map(|letter| letter.reason.clone()));
+        output.clear();
+    }
+
+    /// `sample` arrives `days` after the last one.
+    fn arrive_later(&mut self, days: i64, sample: Sample) {
+        let received_at = self.session.sequencer().last_known_at().unwrap().plus(days * 86_400_000_000);
+        let raw = RawRecord {
+            stream: sample.collection() as u16,
+            partition: 0,
+            offset: self.samples,
+            ingest_seq: self.samples,
+            received_at,
+            payload: &[],
+            event: Ok(sample),
+        };
+        let mut output = Output::default();
+        self.session.take(&raw, &mut output).unwrap();
+        self.samples += 1;
+        self.keep(&mut output);
+    }
+
+    /// The last line of each car in one of the two orders.
+    fn classification(&self, basis: Basis) -> BTreeMap<i32, (FactHeader, Classification)> {
+        let lines = self.facts.iter().filter_map(|(header, fact)| match fact {
+            FactBody::Classification(line) if line.basis == basis => Some((line.driver_number, (header.clone(), line.clone()))),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    /// Cars by place in one of the two orders.
+    fn order(&self, basis: Basis) -> Vec<i32> {
+        let lines = self.classification(basis);
+        let mut placed: Vec<_> = lines.iter().filter_map(|(car, (_, line))| line.position.map(|place| (place, *car))).collect();
+        placed.sort_unstable();
+        assert_eq!(placed.iter().map(|(place, _)| *place).collect::<Vec<_>>(), (1..=placed.len() as i32).collect::<Vec<_>>());
+        placed.into_iter().map(|(_, car)| car).collect()
+    }
+
+    fn laps(&self) -> BTreeMap<(i32, i32), Lap> {
+        let laps = self.facts.iter().filter_map(|(_, fact)| match fact {
+            FactBody::Laps(lap) => Some(((lap.driver_number, lap.lap_number), lap.clone())),
+            _ => None,
+        });
+        laps.collect()
+    }
+
+    /// What is missing at the end.
+    fn missing(&self) -> Vec<Completeness> {
+        let mut newest = BTreeMap::new();
+        for (_, fact) in &self.facts {
+            if let FactBody::Completeness(fact) = fact {
+                newest.insert((fact.subject, fact.driver_number, fact.lap_number), fact.clone());
+            }
+        }
+        newest.into_values().filter(|fact| fact.is_missing).collect()
+    }
+
+    fn missing_channels(&self) -> BTreeSet<Subject> {
+        let missing = self.missing().into_iter();
+        missing.filter(|fact| (fact.driver_number, fact.lap_number) == (0, 0)).map(|fact| fact.subject).collect()
+    }
+
+    fn unknown_messages(&self) -> Vec<String> {
+        let unknown = self.facts.iter().filter_map(|(_, fact)| match fact {
+            FactBody::RaceControl(message) if message.kind.symbol() == "UNKNOWN" => Some(message.text.clone()),
+            _ => None,
+        });
+        unknown.collect()
+    }
+}
+
+fn play(name: &str) -> Played {
+    Played::new(Archive::open(&race::data(name)).unwrap())
+}
+
+/// `1:15.762` in ms.
+fn milliseconds(text: &str) -> Option<i32> {
+    let (minutes, seconds) = text.split_once(':')?;
+    let seconds: f64 = seconds.parse().unwrap();
+    Some(minutes.parse::<i32>().unwrap() * 60_000 + (seconds * 1_000.0).round() as i32)
+}
+
+/// Compares the provisional classification with the official result: the order, and each car's best lap of each segment.
+fn check_qualifying(played: &Played, oracle: &str) {
+    let text = fs::read_to_string(race::data(oracle)).unwrap();
+    let lines = played.classification(Basis::Provisional);
+    let mut expected_order = Vec::new();
+    for row in text.lines().skip(1) {
+        let columns: Vec<&str> = row.split(',').collect();
+        let car: i32 = columns[0].parse().unwrap();
+        expected_order.push(car);
+        let (_, line) = &lines[&car];
+        let found = [line.segment_1_ms, line.segment_2_ms, line.segment_3_ms];
+        assert_eq!(found, [1, 2, 3].map(|segment| milliseconds(columns[segment])), "car {car}");
+    }
+    assert_eq!(played.order(Basis::Provisional), expected_order);
+    let eliminated = lines.values().filter(|(_, line)| line.status == ResultStatus::Eliminated).count();
+    assert_eq!((expected_order.len(), eliminated), (20, 10));
+}
+
+#[test]
+fn imola_qualifying_comes_to_the_official_order_and_times_of_every_segment() {
+    let played = play("imola_2024_qualifying.avro");
+    check_qualifying(&played, "imola_2024_qualifying_f1db.csv");
+    assert_eq!(played.dead_letters, Vec::<String>::new());
+    assert_eq!(played.unknown_messages(), Vec::<String>::new());
+    let deleted: Vec<_> = played.laps().into_iter().filter(|(_, lap)| lap.is_deleted).map(|(key, _)| key).collect();
+    // Six messages, six laps.
+    assert_eq!(deleted, [(2, 3), (2, 6), (2, 8), (10, 14), (14, 6), (23, 3)]);
+    assert_eq!(played.missing_channels(), BTreeSet::from([Subject::CarData, Subject::Location]));
+}
+
+#[test]
+fn mexico_qualifying_comes_to_the_official_order_and_times_of_every_segment() {
+    let played = Played::new(race::mexico());
+    check_qualifying(&played, "mexico_2025_qualifying_f1db.csv");
+    assert_eq!(played.unknown_messages(), Vec::<String>::new());
+    assert_eq!(played.missing_channels(), BTreeSet::new());
+}
+
+#[test]
+fn each_segment_of_qualifying_has_one_personal_best_of_a_car_and_it_is_its_shortest() {
+    for played in [play("imola_2024_qualifying.avro"), Played::new(race::mexico())] {
+        let mut bests = BTreeMap::new();
+        for ((car, _), lap) in played.laps() {
+            if lap.is_personal_best {
+                assert_eq!(bests.insert((car, lap.qualifying_segment), lap.lap_ms.unwrap()), None);
+            }
+        }
+        for ((car, _), lap) in played.laps() {
+            if let Some(best) = bests.get(&(car, lap.qualifying_segment)).filter(|_| !lap.is_deleted && !lap.is_pit_out_lap) {
+                assert!(lap.lap_ms.is_none_or(|lap_ms| lap_ms >= *best), "car {car}, lap {}", lap.lap_number);
+            }
+        }
+        assert!(bests.len() > 40, "{} bests", bests.len());
+    }
+}
+
+#[test]
+fn practice_is_ordered_by_the_best_laps_and_gives_no_points() {
+    let played = play("silverstone_2024_practice_1.avro");
+    assert_eq!(played.dead_letters, Vec::<String>::new());
+    let lines = played.classification(Basis::Provisional);
+    let times: Vec<_> = played.order(Basis::Provisional).iter().map(|car| lines[car].1.best_lap_ms.unwrap()).collect();
+    assert!(times.len() >= 18 && times.is_sorted(), "{times:?}");
+    assert!(lines.values().all(|(_, line)| line.points.is_none() && line.is_classified.is_none()));
+}
+
+#[test]
+fn a_join_in_mid_race_declares_what_it_missed_and_invents_nothing() {
+    let played = play("abu_dhabi_2025_race_last_27_minutes.avro");
+    assert_eq!(played.dead_letters, Vec::<String>::new());
+    let missing = played.missing();
+    assert!(played.missing_channels().is_superset(&BTreeSet::from([Subject::SessionStart, Subject::Drivers, Subject::Intervals])));
+    let first_seen = played.laps().keys().map(|(_, lap)| *lap).min().unwrap();
+    assert!(missing.iter().filter(|fact| fact.subject == Subject::Lap && fact.lap_number < first_seen).count() > 100);
+    assert!(missing.iter().any(|fact| fact.subject == Subject::Driver));
+    for ((car, lap_number), lap) in played.laps() {
+        assert!(lap.lap_ms.is_none_or(|lap_ms| lap_ms > 60_000), "car {car}, lap {lap_number}: {:?}", lap.lap_ms);
+    }
+    let lines = played.classification(Basis::Provisional);
+    // Both stewards' penalties came after the flag and were never served.
+    assert_eq!([18, 87].map(|car| lines[&car].1.penalty_seconds), [5, 5]);
+    // 58 laps are three quarters of most races, not of all, and no document names the circuit.
+    assert!(lines.values().all(|(_, line)| line.points.is_none()));
+}
+
+#[test]
+fn a_race_without_laps_positions_and_gaps_has_no_order_and_says_what_is_missing() {
+    let played = play("mexico_2025_race_partial_topics.avro");
+    assert_eq!(played.dead_letters, Vec::<String>::new());
+    assert_eq!(
+        played.missing_channels(),
+        BTreeSet::from([Subject::Laps, Subject::Position, Subject::Intervals, Subject::CarData, Subject::Location])
+    );
+    assert!(played.laps().is_empty());
+    let lines = played.classification(Basis::Provisional);
+    assert_eq!(lines.len(), 20);
+    for (car, (_, line)) in &lines {
+        let unknown = (line.position, line.points, line.best_lap_ms, line.laps_completed);
+        assert_eq!((unknown, line.status), ((None, None, None, None), ResultStatus::Unknown), "car {car}");
+    }
+    assert_eq!(played.unknown_messages(), Vec::<String>::new());
+    let last = played.facts.iter().rev().find_map(|(_, fact)| if let FactBody::RaceControl(message) = fact { Some(message) } else { None });
+    assert_eq!(last.unwrap().penalties_to_serve, 0);
+}
+
+/// A line of the Dutch race's result: car, official place and whether it retired.
+fn dutch_official() -> Vec<(i32, Option<i32>, Option<f64>, i32)> {
+    let text = fs::read_to_string(race::data("dutch_2025_official_f1db.json")).unwrap();
+    let official: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rows = official["classification"].as_array().unwrap().iter();
+    rows.map(|row| {
+        let car = row["driverNumber"].to_string().trim_matches('"').parse().unwrap();
+        (car, row["position"].as_i64().map(|place| place as i32), row["points"].as_f64(), row["laps"].as_i64().unwrap() as i32)
+    })
+    .collect()
+}
+
+fn result(car: i32, place: Option<i32>, laps: i32) -> Sample {
+    Sample::from(SessionResult {
+        meeting_key: 1267,
+        session_key: 9920,
+        driver_number: car,
+        position: place,
+        number_of_laps: Some(laps),
+        dnf: Some(laps < 72),
+        dns: Some(false),
+        dsq: Some(false),
+        duration: None,
+        gap_to_leader: None,
+        points: None,
+        id: None,
+    })
+}
+
+/// Norris stopped on lap 65 and was classified 18th; Antonelli was sixth on the road before 15 s of penalties.
+#[test]
+fn norris_is_classified_with_64_of_72_laps_at_zandvoort_and_leclerc_and_hamilton_are_not() {
+    let played = Played::new(race::dutch());
+    let lines = played.classification(Basis::Provisional);
+    let norris = &lines[&4].1;
+    assert_eq!((norris.position, norris.laps_completed, norris.is_classified), (Some(18), Some(64), Some(true)));
+    assert_eq!(norris.status, ResultStatus::Retired);
+    for car in [16, 44] {
+        assert_eq!((lines[&car].1.position, lines[&car].1.is_classified), (None, Some(false)), "car {car}");
+    }
+    for (car, _, _, laps) in dutch_official() {
+        assert_eq!(lines[&car].1.laps_completed, Some(laps), "car {car}");
+    }
+    let official: Vec<i32> = dutch_official().into_iter().filter(|(_, place, ..)| place.is_some()).map(|(car, ..)| car).collect();
+    let mut on_the_road: Vec<i32> = official.into_iter().filter(|car| *car != 12).collect();
+    on_the_road.insert(5, 12);
+    assert_eq!(played.order(Basis::Provisional), on_the_road);
+}
+
+#[test]
+fn a_penalty_published_days_later_corrects_the_official_classification_and_its_points() {
+    let mut played = Played::new(race::dutch());
+    let official = dutch_official();
+    // As the cars finished: Antonelli sixth, and who was sixth to sixteenth one place lower.
+    let on_the_road = |car: i32, place: Option<i32>| match place {
+        Some(_) if car == 12 => Some(6),
+        Some(place @ 6..=15) => Some(place + 1),
+        place => place,
+    };
+    for (car, place, _, laps) in &official {
+        played.arrive_later(0, result(*car, on_the_road(*car, *place), *laps));
+    }
+    let before = played.classification(Basis::Official);
+    assert_eq!((before[&12].1.position, before[&12].1.points), (Some(6), Some(8.0)));
+    for (car, place, _, laps) in &official {
+        played.arrive_later(i64::from(*car == 81) * 3, result(*car, *place, *laps));
+    }
+    let after = played.classification(Basis::Official);
+    let (header, antonelli) = &after[&12];
+    assert_eq!((antonelli.position, antonelli.points), (Some(16), Some(0.0)));
+    assert_eq!((header.revision, header.supersedes), (1, Some(before[&12].0.fact_seq)));
+    for (car, place, points, _) in &official {
+        assert_eq!((after[car].1.position, after[car].1.points), (*place, Some(points.unwrap_or(0.0))), "car {car}");
+        let is_moved = on_the_road(*car, *place) != *place;
+        assert_eq!(after[car].0.revision, i32::from(is_moved), "car {car}: only what changed is corrected");
+    }
+    let said = played.facts.iter().filter(|(_, fact)| matches!(fact, FactBody::Classification(line) if line.basis == Basis::Official));
+    assert_eq!(said.count(), 20 + 11, "what was said before stays");
+    assert_eq!(played.classification(Basis::Provisional)[&12].1.position, Some(6));
+}
+
+/// A replay of the whole feed from any point, as after a reconnect, adds no race control message, classification, event or recording.
+#[test]
+fn messages_sent_again_after_a_reconnect_say_nothing_again() {
+    let mut archive = Archive::open(&race::data("imola_2024_qualifying.avro")).unwrap();
+    let undisturbed = play("imola_2024_qualifying.avro");
+    let mut repeated = Vec::new();
+    race::for_each(&mut archive, |_, raw| {
+        repeated.push(raw.event.unwrap());
+        Continue(())
+    });
+    let mut played = play("imola_2024_qualifying.avro");
+    let before = played.facts.len();
+    for sample in repeated.into_iter().filter(|sample| !matches!(sample, Sample::Position(_))) {
+        played.arrive_later(0, sample);
+    }
+    let again: BTreeSet<&str> = played.facts[before..].iter().map(|(_, fact)| fact.kind()).collect();
+    for kind in ["race_control", "classification", "race_events", "team_radio", "laps", "weather", "completeness"] {
+        assert!(!again.contains(kind), "{kind} is said again");
+    }
+    assert_eq!(undisturbed.facts.len(), before);
+}

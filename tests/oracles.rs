@@ -16,7 +16,7 @@ use pitwall_archive::archive::Archive;
 use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::session::Output;
 use pitwall_schemas::codec::Fact;
-use pitwall_schemas::facts::{Lap, Position, Stint};
+use pitwall_schemas::facts::{Lap, PitStop, Position, Stint};
 use pitwall_schemas::shared::FactHeader;
 use serde_json::Value;
 
@@ -152,5 +152,29 @@ fn the_final_order_is_the_official_one_without_the_time_penalty() {
         .collect();
     on_the_road.sort_unstable();
     let expected: Vec<(i32, i32)> = (1..).zip(on_the_road).map(|(place, (_, _, car))| (place, car)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn every_stop_of_the_race_is_an_official_one() {
+    let passes = latest(facts::<PitStop>(race::dutch()), |pass| (pass.driver_number, pass.lap_number, pass.pass));
+    let official = official();
+    let mut expected: Vec<(i32, i32, Option<i32>, i64)> = official["pit_stops"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let number = |field: &str| row[field].to_string().trim_matches('"').parse::<i32>().unwrap();
+            let lane_ms = race_time(&format!("0:{}", row["time"].as_str().unwrap()));
+            (number("driverNumber"), number("lap"), Some(number("stop")), lane_ms)
+        })
+        .collect();
+    expected.sort_unstable();
+    let mut found: Vec<_> = passes
+        .values()
+        .map(|pass| (pass.driver_number, pass.lap_number, pass.stop_number, pass.lane_ms.map_or(0, i64::from)))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found.len(), 40);
     assert_eq!(found, expected);
 }

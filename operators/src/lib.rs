@@ -16,6 +16,9 @@ mod testing;
 pub mod timing;
 pub mod track_status;
 
+pub mod named_cars;
+pub mod pit_stops;
+
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
 use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
@@ -44,4 +47,8 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.samples::<Pit>()
     });
     graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
+        let inputs = inputs.samples::<Pit>().samples::<RaceControl>().stream(track_status).stream(stints);
+        inputs.stream(laps).stream(positions).stream(gaps)
+    });
 }

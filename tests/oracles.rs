@@ -15,7 +15,7 @@ use pitwall_archive::archive::Archive;
 use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::session::Output;
 use pitwall_schemas::codec::Fact;
-use pitwall_schemas::facts::{CarState, Circuit, Lap, Position, Stint, Timing};
+use pitwall_schemas::facts::{CarState, Circuit, Lap, PitStop, Position, Stint, Timing};
 use pitwall_schemas::shared::FactHeader;
 use serde_json::Value;
 
@@ -209,4 +209,28 @@ fn the_circuits_outline_is_known_in_lap_2_and_as_long_as_the_official_course() {
     let second = laps.iter().find(is_lap(2)).unwrap().0.known_at;
     let third = laps.iter().find(is_lap(3)).unwrap().0.known_at;
     assert!((second..third).contains(&header.known_at));
+}
+
+#[test]
+fn every_stop_of_the_race_is_an_official_one() {
+    let passes = latest(facts::<PitStop>(race::dutch()), |pass| (pass.driver_number, pass.lap_number, pass.pass));
+    let official = official();
+    let mut expected: Vec<(i32, i32, Option<i32>, i64)> = official["pit_stops"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let number = |field: &str| row[field].to_string().trim_matches('"').parse::<i32>().unwrap();
+            let lane_ms = race_time(&format!("0:{}", row["time"].as_str().unwrap()));
+            (number("driverNumber"), number("lap"), Some(number("stop")), lane_ms)
+        })
+        .collect();
+    expected.sort_unstable();
+    let mut found: Vec<_> = passes
+        .values()
+        .map(|pass| (pass.driver_number, pass.lap_number, pass.stop_number, pass.lane_ms.map_or(0, i64::from)))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found.len(), 40);
+    assert_eq!(found, expected);
 }

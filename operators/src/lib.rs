@@ -28,6 +28,9 @@ pub mod race_events;
 pub mod starting_grid;
 pub mod team_radio;
 
+pub mod named_cars;
+pub mod pit_stops;
+
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
 use pitwall_schemas::raw::{
@@ -82,5 +85,9 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     });
     graph.publish(race_events::RaceEventsOperator::default(), |inputs| {
         inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather)
+    });
+    graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
+        let inputs = inputs.samples::<Pit>().samples::<RaceControl>().stream(track_status).stream(stints);
+        inputs.stream(laps).stream(positions).stream(gaps)
     });
 }

@@ -1,0 +1,731 @@
+//! Pit stops: `pit` documents folded into one pass through the pit lane each, with stints to tell whether tyres were changed, and order,
+//! gaps, laps and track status to tell what it cost.
+//!
+//! Rules, with their source:
+//! * OpenF1 numbers its documents by car and lap, but a car can pass twice on one lap. A document dated within
+//!   [`PitStopsOperator::same_pass_ms`] of a known pass of its lap is a version of that pass, any other is another pass: no two passes can
+//!   end so close together. A version with a lower `_id` is stale, and a null does not erase.
+//! * `date` is when the car left the lane, and the entry lies the time in the lane before it. `pit_duration` is OpenF1's former name of
+//!   `lane_duration` and stands in for it only. The time standing still is what the feed reports; it is unknown otherwise (OpenF1).
+//! * New tyres: a later stint than the first begins on the lap after. If the stint of the lap before goes on two laps after, there were
+//!   none, since a stint can lag a lap. Of several passes on one lap the tyres belong to the last one reported to have stood still, or
+//!   else to the last. Nothing is said of the others' tyres.
+//! * A drive-through and a stop-and-go are told by the stewards' penalty: it belongs to the car's first pass after it without new tyres,
+//!   since a penalty may not be served with a stop (sporting regulations).
+//! * Place before: at entry. Place after: with the first gap measured [`PitStopsOperator::rejoin_ms`] or more after the exit.
+//! * Loss: in-lap and out-lap less twice the median of the car's last three laps before, of which none is a first or an out-lap, and
+//!   during none of which the field was slowed.
+//! * Predicted place: the place at entry, and one more for every car behind whose gap then was less than the pit loss. The pit loss is
+//!   the median of all stops measured before. Nothing is predicted while the field is slowed, as the gaps do not hold then.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use pitwall_engine::Micros;
+use pitwall_engine::operator::{Context, Handle, Issued, Operator};
+use pitwall_schemas::facts::{Gap, Lap, Neutralisation, PitPassKind, PitStop, Position, Status, Stint, TrackStatus};
+use pitwall_schemas::raw::{Pit, RaceControl};
+use pitwall_schemas::shared::Compound;
+use serde::{Deserialize, Serialize};
+
+use crate::by_driver::ByDriver;
+use crate::known::{Known, in_order};
+use crate::named_cars::named_cars;
+
+/// Passes kept of one car: more than a session has laps. Another is rejected.
+const PASSES_MAX: usize = 256;
+
+/// Drive-throughs and stop-and-gos kept of one car: three are a disqualification. Another is rejected.
+const PENALTIES_MAX: usize = 16;
+
+/// Newest places and gaps kept of one car, to look up those at its entry: a minute and more of a race.
+const HISTORY_MAX: usize = 32;
+
+/// Newest laps kept of one car, to know its pace before a stop.
+const LAPS_MAX: usize = 12;
+
+/// Newest changes of track status kept.
+const STATUSES_MAX: usize = 64;
+
+/// Laps whose median is a car's pace.
+const PACE_LAPS: usize = 3;
+
+/// A gap older than this at entry, µs, is no gap at entry.
+const GAP_AGE_MAX: i64 = 15_000_000;
+
+/// Folds passes through the pit lane.
+#[derive(Debug, Clone, Copy)]
+pub struct PitStopsOperator {
+    /// Documents of one lap dated closer together than this, ms, are of one pass. Shorter than any pit lane takes.
+    pub same_pass_ms: i64,
+    /// How long after the exit a car's place is that after its stop, ms: the timing loop behind the exit has it by then.
+    pub rejoin_ms: i64,
+}
+
+impl Default for PitStopsOperator {
+    fn default() -> Self {
+        Self { same_pass_ms: 10_000, rejoin_ms: 5_000 }
+    }
+}
+
+/// Every pass of the session, and what is needed to judge the next.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    cars: ByDriver<Car>,
+    /// What slowed the field from when on, in order of arrival.
+    neutralisations: VecDeque<At<Neutralisation>>,
+}
+
+/// A value from a moment on, and the ledger record that gave it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct At<T> {
+    at: Micros,
+    value: T,
+    cause: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Car {
+    /// In order of arrival.
+    passes: Vec<Pass>,
+    penalties: Vec<At<PitPassKind>>,
+    stints: BTreeMap<i32, KnownStint>,
+    positions: VecDeque<At<i32>>,
+    /// Gaps to the leader of a car on the leader's lap, ms.
+    gaps: VecDeque<At<i32>>,
+    laps: BTreeMap<i32, TimedLap>,
+    /// Whether the newest pass waits for the car to be measured on the track.
+    is_awaited: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct KnownStint {
+    compound: Compound,
+    lap_start: Option<i32>,
+    lap_end: Option<i32>,
+    cause: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct TimedLap {
+    started_at: Option<Micros>,
+    lap_ms: Option<i32>,
+    is_pit_out_lap: bool,
+    cause: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Pass {
+    lap_number: i32,
+    number: i32,
+    /// `_id` of the newest version taken.
+    version: Option<i64>,
+    exited_at: Known<Micros>,
+    lane_ms: Known<i32>,
+    stationary_ms: Known<i32>,
+    /// What slowed the field at entry.
+    neutralisation: Known<Neutralisation>,
+    position_before: Known<i32>,
+    position_after: Known<i32>,
+    interval_after_ms: Known<i32>,
+    predicted_position: Known<i32>,
+    predicted_loss_ms: Option<i32>,
+    loss_ms: Known<i32>,
+    said: Option<PitStop>,
+    issued: Option<Issued>,
+}
+
+/// What stints and penalties say about a pass.
+#[derive(Clone, Copy)]
+struct Purpose {
+    kind: PitPassKind,
+    has_new_tyres: Option<bool>,
+    compound: Option<Compound>,
+    causes: [Option<u64>; 2],
+}
+
+impl Pass {
+    fn fold(&mut self, document: &Pit, seq: u64) {
+        self.exited_at.take(Some(document.date), seq);
+        self.lane_ms.take(milliseconds(document.lane_duration.or(document.pit_duration)), seq);
+        self.stationary_ms.take(milliseconds(document.stop_duration), seq);
+    }
+
+    fn exited_at(&self) -> Micros {
+        self.exited_at.value().copied().unwrap_or(Micros(0))
+    }
+
+    fn entered_at(&self) -> Option<Micros> {
+        self.lane_ms.value().map(|lane_ms| self.exited_at().plus(-i64::from(*lane_ms) * 1_000))
+    }
+
+    fn fact(&self, driver_number: i32, purpose: Purpose, stop_number: Option<i32>) -> PitStop {
+        let [lane_ms, stationary_ms, position_before, position_after, interval_after_ms, predicted_position, loss_ms] = [
+            &self.lane_ms,
+            &self.stationary_ms,
+            &self.position_before,
+            &self.position_after,
+            &self.interval_after_ms,
+            &self.predicted_position,
+            &self.loss_ms,
+        ]
+        .map(|known| known.value().copied());
+        PitStop {
+            driver_number,
+            lap_number: self.lap_number,
+            pass: self.number,
+            kind: purpose.kind,
+            stop_number,
+            entered_at: self.entered_at(),
+            exited_at: self.exited_at(),
+            lane_ms,
+            stationary_ms,
+            has_new_tyres: purpose.has_new_tyres,
+            compound: purpose.compound,
+            neutralisation: self.neutralisation.value().copied().unwrap_or(Neutralisation::None),
+            position_before,
+            position_after,
+            positions_lost: position_after.zip(position_before).map(|(after, before)| after - before),
+            interval_after_ms,
+            predicted_position,
+            predicted_loss_ms: self.predicted_loss_ms,
+            loss_ms,
+        }
+    }
+
+    fn causes(&self, purpose: Purpose) -> Vec<u64> {
+        let places = [&self.position_before, &self.position_after, &self.interval_after_ms, &self.predicted_position];
+        let times = [&self.lane_ms, &self.stationary_ms, &self.loss_ms];
+        let numbers = places.into_iter().chain(times).map(Known::cause);
+        in_order(numbers.chain([self.exited_at.cause(), self.neutralisation.cause()]).chain(purpose.causes))
+    }
+}
+
+impl Car {
+    /// The pass that a document is about: a known one, or a new one if there is room.
+    fn pass_of(&mut self, document: &Pit, same_pass_ms: i64) -> Option<usize> {
+        let of_lap = || self.passes.iter().enumerate().filter(|(_, pass)| pass.lap_number == document.lap_number);
+        let apart = |pass: &Pass| pass.exited_at().since(document.date).abs();
+        let nearest = of_lap().min_by_key(|(_, pass)| apart(pass));
+        if let Some((index, _)) = nearest.filter(|(_, pass)| apart(pass) < same_pass_ms * 1_000) {
+            return Some(index);
+        }
+        if self.passes.len() >= PASSES_MAX {
+            return None;
+        }
+        let number = of_lap().count() as i32 + 1;
+        self.passes.push(Pass { lap_number: document.lap_number, number, ..Pass::default() });
+        Some(self.passes.len() - 1)
+    }
+
+    /// What each pass was for.
+    fn purposes(&self) -> Vec<Purpose> {
+        let mut purposes: Vec<Purpose> = self.passes.iter().enumerate().map(|(index, pass)| self.tyres(index, pass)).collect();
+        let mut is_served = [false; PENALTIES_MAX];
+        for (pass, purpose) in self.passes.iter().zip(&mut purposes) {
+            if purpose.has_new_tyres == Some(true) {
+                continue;
+            }
+            let pending =
+                self.penalties.iter().zip(&mut is_served).find(|(penalty, is_served)| !**is_served && penalty.at < pass.exited_at());
+            if let Some((penalty, is_served)) = pending {
+                *is_served = true;
+                purpose.kind = penalty.value;
+                purpose.causes[1] = Some(penalty.cause);
+            }
+        }
+        purposes
+    }
+
+    /// What the stints say about pass number `index`.
+    fn tyres(&self, index: usize, pass: &Pass) -> Purpose {
+        let unknown = Purpose { kind: PitPassKind::Unknown, has_new_tyres: None, compound: None, causes: [None; 2] };
+        let of_lap = || self.passes.iter().enumerate().filter(|(_, other)| other.lap_number == pass.lap_number);
+        let stood_still = of_lap().filter(|(_, other)| other.stationary_ms.value().is_some()).last();
+        if stood_still.or_else(|| of_lap().last()).is_some_and(|(last, _)| last != index) {
+            return unknown;
+        }
+        let begins_after = |stint: &KnownStint| stint.lap_start == Some(pass.lap_number + 1);
+        let goes_on = |stint: &KnownStint| {
+            stint.lap_start.is_some_and(|first| first <= pass.lap_number) && stint.lap_end.is_some_and(|last| last >= pass.lap_number + 2)
+        };
+        if let Some((_, stint)) = self.stints.iter().find(|(number, stint)| **number > 1 && begins_after(stint)) {
+            let compound = Some(stint.compound).filter(|compound| *compound != Compound::Unknown);
+            Purpose { kind: PitPassKind::Stop, has_new_tyres: Some(true), compound, causes: [Some(stint.cause), None] }
+        } else if let Some(stint) = self.stints.values().find(|stint| goes_on(stint)) {
+            Purpose { kind: PitPassKind::Pass, has_new_tyres: Some(false), causes: [Some(stint.cause), None], ..unknown }
+        } else {
+            unknown
+        }
+    }
+
+    /// In-lap and out-lap of the stop that ended lap `lap_number` against the car's pace, and the record that timed them last.
+    fn loss(&self, lap_number: i32, neutralisations: &VecDeque<At<Neutralisation>>) -> Option<(i32, u64)> {
+        let (in_lap, out_lap) = (self.laps.get(&lap_number)?, self.laps.get(&(lap_number + 1))?);
+        let is_green = |lap: &TimedLap| {
+            let end = lap.started_at.zip(lap.lap_ms).map(|(start, lap_ms)| (start, start.plus(i64::from(lap_ms) * 1_000)));
+            end.is_some_and(|(start, end)| is_green(neutralisations, start, end))
+        };
+        let both_are_green = is_green(in_lap) && is_green(out_lap) && !in_lap.is_pit_out_lap && lap_number > 1;
+        let before = self.laps.range(2..lap_number).rev().map(|(_, lap)| lap).filter(|lap| !lap.is_pit_out_lap && is_green(lap));
+        let mut pace: Vec<i32> = before.filter_map(|lap| lap.lap_ms).take(PACE_LAPS).collect();
+        if !both_are_green || pace.len() < PACE_LAPS {
+            return None;
+        }
+        pace.sort_unstable();
+        let loss_ms = in_lap.lap_ms? + out_lap.lap_ms? - 2 * pace[PACE_LAPS / 2];
+        Some((loss_ms, in_lap.cause.max(out_lap.cause)))
+    }
+
+    /// Says every pass of which something changed.
+    fn say(&mut self, driver_number: i32, context: &mut Context<'_, PitStop>) {
+        let purposes = self.purposes();
+        let mut stops = 0;
+        for (pass, purpose) in self.passes.iter_mut().zip(purposes) {
+            stops += i32::from(purpose.kind == PitPassKind::Stop);
+            let fact = pass.fact(driver_number, purpose, (purpose.kind == PitPassKind::Stop).then_some(stops));
+            if pass.said.as_ref() == Some(&fact) {
+                continue;
+            }
+            let draft = context.draft(fact.clone()).because(&pass.causes(purpose)).at(pass.exited_at()).correcting(pass.issued);
+            pass.issued = Some(draft.emit());
+            pass.said = Some(fact);
+        }
+    }
+}
+
+impl State {
+    /// Looks up what was the case when the car entered the pit lane, once its time in the lane is known.
+    fn look_back(&mut self, driver_number: i32, index: usize) {
+        let Some(entered_at) = self.cars.get(driver_number).and_then(|car| car.passes[index].entered_at()) else { return };
+        let neutralisation = newest(&self.neutralisations, entered_at).filter(|found| found.value != Neutralisation::None);
+        let (loss_ms, place) = (self.pit_loss_ms(), self.cars.get(driver_number).and_then(|car| newest(&car.positions, entered_at)));
+        let predicted = match (loss_ms, place) {
+            (Some(loss_ms), Some(place)) if neutralisation.is_none() => self.predict(driver_number, entered_at, place.value, loss_ms),
+            _ => None,
+        };
+
+        let Some(pass) = self.cars.get_mut(driver_number).and_then(|car| car.passes.get_mut(index)) else { return };
+        if let Some(found) = neutralisation {
+            pass.neutralisation.take(Some(found.value), found.cause);
+        }
+        if let Some(place) = place {
+            pass.position_before.take(Some(place.value), place.cause);
+        }
+        // What was expected stays what was expected then, whatever later versions say.
+        if let Some((predicted, cause)) = predicted.filter(|_| pass.issued.is_none()) {
+            pass.predicted_position.take(Some(predicted), cause);
+            pass.predicted_loss_ms = loss_ms;
+        }
+    }
+
+    /// Median loss of the stops measured so far.
+    fn pit_loss_ms(&self) -> Option<i32> {
+        let passes = self.cars.iter().flat_map(|(_, car)| &car.passes);
+        let is_stop = |pass: &&Pass| pass.said.as_ref().is_some_and(|said| said.kind == PitPassKind::Stop);
+        let mut losses: Vec<i32> = passes.filter(is_stop).filter_map(|pass| pass.loss_ms.value().copied()).collect();
+        losses.sort_unstable();
+        losses.get(losses.len() / 2).copied()
+    }
+
+    /// Place of a car that loses `loss_ms` at `entered_at`, if its gap then is known, and the record of that gap.
+    fn predict(&self, driver_number: i32, entered_at: Micros, place: i32, loss_ms: i32) -> Option<(i32, u64)> {
+        let gap_at_entry = |car: &Car| newest(&car.gaps, entered_at).filter(|gap| entered_at.since(gap.at) <= GAP_AGE_MAX);
+        let own = gap_at_entry(self.cars.get(driver_number)?)?;
+        let others = self.cars.iter().filter(|(number, _)| *number != driver_number);
+        let comes_out_ahead =
+            others.filter_map(|(_, car)| gap_at_entry(car)).filter(|gap| (own.value..own.value + loss_ms).contains(&gap.value));
+        Some((place + comes_out_ahead.count() as i32, own.cause))
+    }
+}
+
+/// What held at `moment`.
+fn newest<T: Copy>(history: &VecDeque<At<T>>, moment: Micros) -> Option<At<T>> {
+    history.iter().rev().find(|entry| entry.at <= moment).copied()
+}
+
+fn keep<T>(history: &mut VecDeque<At<T>>, entry: At<T>, entries_max: usize) {
+    if history.len() >= entries_max {
+        history.pop_front();
+    }
+    history.push_back(entry);
+}
+
+/// Whether nothing slowed the field from `start` to `end`.
+fn is_green(neutralisations: &VecDeque<At<Neutralisation>>, start: Micros, end: Micros) -> bool {
+    let at_start = newest(neutralisations, start).is_none_or(|found| found.value == Neutralisation::None);
+    at_start && neutralisations.iter().filter(|entry| (start..=end).contains(&entry.at)).all(|entry| entry.value == Neutralisation::None)
+}
+
+/// What a track status means for the whole field.
+#[must_use]
+pub const fn neutralisation(status: Status) -> Neutralisation {
+    match status {
+        Status::Clear | Status::Yellow => Neutralisation::None,
+        Status::SafetyCar => Neutralisation::SafetyCar,
+        Status::Vsc | Status::VscEnding => Neutralisation::Vsc,
+        Status::Red => Neutralisation::RedFlag,
+    }
+}
+
+/// A duration as OpenF1 sends it, s, in ms; a duration of nothing is no time.
+fn milliseconds(seconds: Option<f64>) -> Option<i32> {
+    seconds.map(|seconds| (seconds * 1_000.0).round() as i32).filter(|time| *time > 0)
+}
+
+/// The penalty served in the pit lane that the stewards give with this message.
+fn penalty(message: &str) -> Option<PitPassKind> {
+    if !message.contains("PENALTY FOR CAR") || message.contains("PENALTY SERVED") {
+        return None;
+    }
+    if message.contains("DRIVE THROUGH") || message.contains("DRIVE-THROUGH") {
+        return Some(PitPassKind::DriveThrough);
+    }
+    let is_stop_and_go = ["STOP/GO", "STOP-GO", "STOP AND GO", "STOP-AND-GO"].iter().any(|words| message.contains(words));
+    is_stop_and_go.then_some(PitPassKind::StopAndGo)
+}
+
+impl Operator for PitStopsOperator {
+    const NAME: &'static str = "pit_stops";
+    const VERSION: u32 = 1;
+    type Output = PitStop;
+    type State = State;
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        vec![("same_pass_ms", self.same_pass_ms.to_string()), ("rejoin_ms", self.rejoin_ms.to_string())]
+    }
+}
+
+impl Handle<Pit> for PitStopsOperator {
+    fn apply(&self, state: &mut State, document: &Pit, context: &mut Context<'_, PitStop>) {
+        let driver_number = document.driver_number;
+        let car = state.cars.entry(driver_number);
+        let Some(index) = car.pass_of(document, self.same_pass_ms) else {
+            return context.reject(format!("car {driver_number} passed through the pit lane more than {PASSES_MAX} times"));
+        };
+        let pass = &mut car.passes[index];
+        if document.id < pass.version {
+            return;
+        }
+        pass.version = document.id;
+        car.is_awaited |= pass.issued.is_none();
+        pass.fold(document, context.seq());
+        state.look_back(driver_number, index);
+        state.cars.entry(driver_number).say(driver_number, context);
+    }
+}
+
+impl Handle<RaceControl> for PitStopsOperator {
+    fn apply(&self, state: &mut State, message: &RaceControl, context: &mut Context<'_, PitStop>) {
+        let Some(kind) = message.message.as_deref().and_then(penalty) else { return };
+        for driver_number in named_cars(message) {
+            let car = state.cars.entry(driver_number);
+            if car.penalties.iter().any(|known| (known.at, known.value) == (message.date, kind)) {
+                continue;
+            }
+            if car.penalties.len() >= PENALTIES_MAX {
+                context.reject(format!("car {driver_number} has more than {PENALTIES_MAX} penalties to serve in the pit lane"));
+                continue;
+            }
+            car.penalties.push(At { at: message.date, value: kind, cause: context.seq() });
+            car.say(driver_number, context);
+        }
+    }
+}
+
+impl Handle<TrackStatus> for PitStopsOperator {
+    fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, PitStop>) {
+        let value = neutralisation(status.status);
+        if state.neutralisations.back().is_none_or(|newest| newest.value != value) {
+            keep(&mut state.neutralisations, At { at: context.event_time(), value, cause: newest_cause(context) }, STATUSES_MAX);
+        }
+    }
+}
+
+impl Handle<Stint> for PitStopsOperator {
+    fn apply(&self, state: &mut State, stint: &Stint, context: &mut Context<'_, PitStop>) {
+        let car = state.cars.entry(stint.driver_number);
+        let Stint { compound, lap_start, lap_end, .. } = *stint;
+        car.stints.insert(stint.stint_number, KnownStint { compound, lap_start, lap_end, cause: newest_cause(context) });
+        car.say(stint.driver_number, context);
+    }
+}
+
+impl Handle<Lap> for PitStopsOperator {
+    fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, PitStop>) {
+        let State { cars, neutralisations } = state;
+        let car = cars.entry(lap.driver_number);
+        let Lap { started_at, lap_ms, is_pit_out_lap, .. } = *lap;
+        car.laps.insert(lap.lap_number, TimedLap { started_at, lap_ms, is_pit_out_lap, cause: newest_cause(context) });
+        if car.laps.len() > LAPS_MAX {
+            car.laps.pop_first();
+        }
+        let is_of_stop = |pass: &&mut Pass| pass.lap_number == lap.lap_number || pass.lap_number + 1 == lap.lap_number;
+        if lap_ms.is_none() || !car.passes.iter_mut().any(|pass| is_of_stop(&pass)) {
+            return;
+        }
+        let losses = [lap.lap_number - 1, lap.lap_number].map(|in_lap| (in_lap, car.loss(in_lap, neutralisations)));
+        for (in_lap, loss) in losses {
+            let Some((loss_ms, cause)) = loss else { continue };
+            for pass in car.passes.iter_mut().filter(|pass| pass.lap_number == in_lap) {
+                pass.loss_ms.take(Some(loss_ms), cause);
+            }
+        }
+        car.say(lap.driver_number, context);
+    }
+}
+
+impl Handle<Position> for PitStopsOperator {
+    fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, PitStop>) {
+        let entry = At { at: context.event_time(), value: position.position, cause: newest_cause(context) };
+        keep(&mut state.cars.entry(position.driver_number).positions, entry, HISTORY_MAX);
+    }
+}
+
+impl Handle<Gap> for PitStopsOperator {
+    fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, PitStop>) {
+        let (at, cause) = (context.event_time(), newest_cause(context));
+        let car = state.cars.entry(gap.driver_number);
+        if let Some(value) = gap.gap_ms {
+            keep(&mut car.gaps, At { at, value, cause }, HISTORY_MAX);
+        }
+        if !car.is_awaited || gap.laps_behind.is_none() || gap.is_held {
+            return;
+        }
+        let place = car.positions.back().copied();
+        let Some(pass) = car.passes.last_mut().filter(|pass| at.since(pass.exited_at()) >= self.rejoin_ms * 1_000) else { return };
+        car.is_awaited = false;
+        if let Some(place) = place {
+            pass.position_after.take(Some(place.value), place.cause);
+        }
+        pass.interval_after_ms.take(gap.interval_ms, cause);
+        car.say(gap.driver_number, context);
+    }
+}
+
+/// The newest ledger record the event came from.
+fn newest_cause(context: &Context<'_, PitStop>) -> u64 {
+    context.causes().last().copied().unwrap_or(context.seq())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control, stint};
+    use pitwall_schemas::codec::Reading;
+    use pitwall_schemas::raw::{self, Sample};
+    use pitwall_schemas::shared::FactHeader;
+
+    fn bench() -> Bench {
+        Bench::new(crate::join)
+    }
+
+    /// A pass that ends at `second`, with the seconds in the lane.
+    fn pass(driver_number: i32, lap_number: i32, second: i64, lane_duration: Option<f64>) -> Pit {
+        Pit { lane_duration, ..pit(driver_number, lap_number, at_ms(second * 1_000)) }
+    }
+
+    fn arrive(bench: &mut Bench, second: i64, sample: impl Into<Sample>) {
+        bench.arrive(second * 1_000, sample.into());
+    }
+
+    fn stint_of(driver_number: i32, stint_number: i32, laps: (i32, i32), compound: &str) -> raw::Stint {
+        let compound = Some(compound.into());
+        raw::Stint { lap_start: Some(laps.0), lap_end: Some(laps.1), compound, ..stint(driver_number, stint_number) }
+    }
+
+    fn place(bench: &mut Bench, second: i64, places: &[(i32, i32)]) {
+        for (driver_number, place) in places {
+            arrive(bench, second, position(*driver_number, at_ms(second * 1_000), *place));
+        }
+    }
+
+    fn gap(bench: &mut Bench, second: i64, driver_number: i32, gap_to_leader: f64, ahead: f64) {
+        let (gap_to_leader, ahead) = (Reading::Number(gap_to_leader), Reading::Number(ahead));
+        arrive(bench, second, raw::Interval { gap_to_leader, interval: ahead, ..interval(driver_number, at_ms(second * 1_000)) });
+    }
+
+    fn lap_of(driver_number: i32, lap_number: i32, second: i64, lap_duration: Option<f64>) -> raw::Lap {
+        raw::Lap { date_start: Some(at_ms(second * 1_000)), lap_duration, ..lap(driver_number, lap_number) }
+    }
+
+    fn said(bench: &Bench) -> Vec<(FactHeader, PitStop)> {
+        bench.facts::<PitStop>()
+    }
+
+    fn last(bench: &Bench) -> PitStop {
+        said(bench).pop().unwrap().1
+    }
+
+    // Case 23.
+    #[test]
+    fn two_passes_on_one_lap_are_two_and_a_new_version_corrects_its_own() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(21.0)));
+        arrive(&mut bench, 160, pass(4, 7, 160, None));
+        arrive(&mut bench, 161, pass(4, 7, 160, Some(19.5)));
+        let facts = said(&bench);
+        let said: Vec<_> = facts.iter().map(|(header, fact)| (fact.pass, fact.lane_ms, header.supersedes)).collect();
+        assert_eq!(said, [(1, Some(21_000), None), (2, None, None), (2, Some(19_500), Some(facts[1].0.fact_seq))]);
+    }
+
+    // Case 23.
+    #[test]
+    fn a_drive_through_is_no_stop() {
+        let mut bench = bench();
+        let words = "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 55 (SAI) - SPEEDING IN THE PIT LANE";
+        arrive(&mut bench, 50, race_control(at_ms(50_000), words));
+        arrive(&mut bench, 100, pass(55, 7, 100, Some(15.0)));
+        arrive(&mut bench, 101, pass(5, 7, 100, Some(15.0)));
+        let kinds: Vec<_> = said(&bench).into_iter().map(|(header, fact)| (fact.kind, fact.stop_number, header.causes.len())).collect();
+        assert_eq!(kinds, [(PitPassKind::DriveThrough, None, 2), (PitPassKind::Unknown, None, 1)]);
+    }
+
+    // Case 23.
+    #[test]
+    fn a_pass_without_a_reported_stop_is_no_stop_until_a_stint_tells() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(21.0)));
+        assert_eq!((last(&bench).kind, last(&bench).stop_number, last(&bench).stationary_ms), (PitPassKind::Unknown, None, None));
+        arrive(&mut bench, 101, stint_of(4, 1, (1, 7), "MEDIUM"));
+        arrive(&mut bench, 180, stint_of(4, 2, (8, 8), "HARD"));
+        let fact = last(&bench);
+        assert_eq!((fact.kind, fact.stop_number, fact.compound), (PitPassKind::Stop, Some(1), Some(Compound::Hard)));
+        assert_eq!(said(&bench).len(), 2);
+    }
+
+    #[test]
+    fn a_pass_whose_stint_goes_on_had_no_new_tyres() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(4, 7, 100, None));
+        arrive(&mut bench, 190, stint_of(4, 1, (1, 8), "MEDIUM"));
+        assert_eq!(last(&bench).has_new_tyres, None, "a stint's last lap can lag by one");
+        arrive(&mut bench, 280, stint_of(4, 1, (1, 9), "MEDIUM"));
+        assert_eq!((last(&bench).kind, last(&bench).has_new_tyres), (PitPassKind::Pass, Some(false)));
+    }
+
+    #[test]
+    fn a_penalty_that_is_served_or_of_another_car_explains_no_pass() {
+        let mut bench = bench();
+        arrive(&mut bench, 1, race_control(at_ms(1_000), "FIA STEWARDS: 10 SECOND STOP/GO PENALTY FOR CAR 44 (HAM) - JUMP START"));
+        arrive(&mut bench, 2, race_control(at_ms(2_000), "FIA STEWARDS: PENALTY SERVED - DRIVE THROUGH PENALTY FOR CAR 4 (NOR)"));
+        arrive(&mut bench, 100, pass(4, 7, 100, None));
+        arrive(&mut bench, 101, pass(44, 7, 101, None));
+        arrive(&mut bench, 200, pass(44, 8, 200, None));
+        let kinds: Vec<_> = said(&bench).into_iter().map(|(_, fact)| fact.kind).collect();
+        assert_eq!(kinds, [PitPassKind::Unknown, PitPassKind::StopAndGo, PitPassKind::Unknown]);
+    }
+
+    #[test]
+    fn a_stop_with_new_tyres_serves_no_drive_through() {
+        let mut bench = bench();
+        arrive(&mut bench, 50, race_control(at_ms(50_000), "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 55 (SAI)"));
+        arrive(&mut bench, 100, pass(55, 7, 100, None));
+        arrive(&mut bench, 180, stint_of(55, 2, (8, 8), "HARD"));
+        arrive(&mut bench, 200, pass(55, 9, 200, None));
+        let facts = said(&bench);
+        let kinds: Vec<_> = facts.iter().map(|(_, fact)| (fact.lap_number, fact.kind)).collect();
+        assert_eq!(kinds, [(7, PitPassKind::DriveThrough), (7, PitPassKind::Stop), (9, PitPassKind::DriveThrough)]);
+    }
+
+    #[test]
+    fn the_former_name_of_the_lane_time_stands_in_for_it_only() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, Pit { pit_duration: Some(22.0), ..pass(4, 7, 100, None) });
+        arrive(&mut bench, 101, Pit { pit_duration: Some(22.0), ..pass(4, 7, 100, Some(21.0)) });
+        let lane: Vec<_> = said(&bench).into_iter().map(|(_, fact)| fact.lane_ms).collect();
+        assert_eq!(lane, [Some(22_000), Some(21_000)]);
+    }
+
+    #[test]
+    fn a_stop_under_the_safety_car_is_told_by_the_status_at_entry() {
+        let mut bench = bench();
+        let deployed = raw::RaceControl { category: Some("SafetyCar".into()), ..race_control(at_ms(90_000), "SAFETY CAR DEPLOYED") };
+        arrive(&mut bench, 90, deployed);
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(20.0)));
+        arrive(&mut bench, 120, pass(81, 7, 120, Some(20.0)));
+        let slowed: Vec<_> = said(&bench).into_iter().map(|(_, fact)| fact.neutralisation).collect();
+        assert_eq!(slowed, [Neutralisation::None, Neutralisation::SafetyCar]);
+    }
+
+    #[test]
+    fn places_are_counted_from_entry_to_the_first_gap_on_the_track() {
+        let mut bench = bench();
+        place(&mut bench, 1, &[(1, 1), (4, 2), (16, 3), (44, 4)]);
+        // Passed on the way in and in the lane, and once more on the out-lap.
+        place(&mut bench, 85, &[(16, 2), (4, 3)]);
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(20.0)));
+        gap(&mut bench, 102, 4, 25.0, 9.0);
+        place(&mut bench, 103, &[(44, 3), (4, 4)]);
+        gap(&mut bench, 106, 4, 25.5, 1.5);
+        place(&mut bench, 120, &[(44, 4), (4, 3)]);
+        let fact = last(&bench);
+        assert_eq!((fact.position_before, fact.position_after, fact.positions_lost), (Some(2), Some(4), Some(2)));
+        assert_eq!(fact.interval_after_ms, Some(1_500));
+    }
+
+    #[test]
+    fn without_positions_and_gaps_what_a_stop_cost_is_unknown() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(20.0)));
+        let fact = last(&bench);
+        assert_eq!((fact.position_before, fact.position_after, fact.positions_lost, fact.predicted_position), (None, None, None, None));
+    }
+
+    /// Car 4 laps in 80 s, and in 85 and 95 s around its stop on lap 7.
+    fn stop_that_costs_20_s(bench: &mut Bench) {
+        for lap_number in 2..=6 {
+            arrive(bench, 80 * i64::from(lap_number), lap_of(4, lap_number, 80 * i64::from(lap_number - 1), Some(80.0)));
+        }
+        arrive(bench, 480, lap_of(4, 7, 480, None));
+        arrive(bench, 570, pass(4, 7, 570, Some(18.0)));
+        arrive(bench, 571, lap_of(4, 7, 480, Some(85.0)));
+        arrive(bench, 571, stint_of(4, 2, (8, 8), "HARD"));
+        arrive(bench, 661, lap_of(4, 8, 565, Some(95.0)));
+    }
+
+    #[test]
+    fn the_loss_is_in_lap_and_out_lap_against_the_pace_before() {
+        let mut bench = bench();
+        stop_that_costs_20_s(&mut bench);
+        assert_eq!(last(&bench).loss_ms, Some(20_000));
+    }
+
+    #[test]
+    fn cars_less_than_the_pit_loss_behind_are_expected_ahead() {
+        let mut bench = bench();
+        place(&mut bench, 1, &[(1, 1), (81, 2), (16, 3), (44, 4), (63, 5)]);
+        stop_that_costs_20_s(&mut bench);
+        for (driver_number, to_leader) in [(81, 3.0), (16, 10.0), (44, 22.9), (63, 23.1)] {
+            gap(&mut bench, 700, driver_number, to_leader, 1.0);
+        }
+        arrive(&mut bench, 725, pass(81, 9, 725, Some(20.0)));
+        let fact = last(&bench);
+        assert_eq!((fact.position_before, fact.predicted_position, fact.predicted_loss_ms), (Some(2), Some(4), Some(20_000)));
+    }
+
+    #[test]
+    fn a_lap_under_the_safety_car_measures_no_loss() {
+        let mut bench = bench();
+        let deployed = raw::RaceControl { category: Some("SafetyCar".into()), ..race_control(at_ms(500_000), "SAFETY CAR DEPLOYED") };
+        arrive(&mut bench, 1, deployed);
+        stop_that_costs_20_s(&mut bench);
+        assert_eq!(last(&bench).loss_ms, None);
+    }
+
+    #[test]
+    fn a_stale_version_is_ignored() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, Pit { id: Some(2), ..pass(4, 7, 100, Some(21.0)) });
+        arrive(&mut bench, 101, Pit { id: Some(1), ..pass(4, 7, 100, Some(2.0)) });
+        assert_eq!(said(&bench).len(), 1);
+    }
+
+    #[test]
+    fn more_passes_than_kept_are_rejected() {
+        let mut bench = bench();
+        for number in 0..=PASSES_MAX as i64 {
+            arrive(&mut bench, 100 * number, pass(4, 7, 100 * number, None));
+        }
+        assert_eq!((said(&bench).len(), bench.rejections().len()), (PASSES_MAX, 2));
+    }
+}

@@ -19,6 +19,13 @@ pub mod timing;
 pub mod track_status;
 mod win_by_position;
 
+pub mod estimated_laps;
+pub mod estimated_order;
+pub mod line_crossings;
+pub mod pit_passes;
+pub mod position_check;
+pub mod timing_line;
+
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
 use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
@@ -50,5 +57,16 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
     });
     graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
-    graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let telemetry =
+        graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
+        inputs.samples::<Lap>().stream(track_status).stream(telemetry)
+    });
+    let line_crossings =
+        graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
+    let estimated_laps =
+        graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| inputs.stream(track_status).stream(line_crossings));
+    let estimated_order = graph.publish(estimated_order::EstimatedOrderOperator::default(), |inputs| inputs.stream(estimated_laps));
+    graph.publish(position_check::PositionCheckOperator::default(), |inputs| inputs.stream(estimated_order).stream(positions));
+    graph.publish(pit_passes::PitPassesOperator::default(), |inputs| inputs.stream(estimated_laps).stream(telemetry));
 }

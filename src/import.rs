@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     reconstructed: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
     let path = &arguments.stream;
     let named = || path.display().to_string();
     let file = File::open(path).with_context(named)?;
@@ -49,13 +49,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let length = archive.finish()?;
     progress.finish_and_clear();
 
-    println!("session {session_key}: {} samples in {} ({length} bytes)", counts.total(), arguments.out.display());
+    writeln!(out, "session {session_key}: {} samples in {} ({length} bytes)", counts.total(), arguments.out.display())?;
     for (collection, count) in &counts.samples {
-        println!("  {collection:<22}{count:>9}");
+        writeln!(out, "  {collection:<22}{count:>9}")?;
     }
     match dead_letters_file {
-        Some(path) => println!("  {:<22}{:>9}  see {}", "dead letters", counts.dead_letters, path.display()),
-        None => println!("  {:<22}{:>9}", "dead letters", 0),
+        Some(path) => writeln!(out, "  {:<22}{:>9}  see {}", "dead letters", counts.dead_letters, path.display())?,
+        None => writeln!(out, "  {:<22}{:>9}", "dead letters", 0)?,
     }
     Ok(())
 }

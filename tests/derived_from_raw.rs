@@ -34,8 +34,7 @@ type Pit = (i32, i32, i32);
 fn run(keeps: impl Fn(&Sample) -> bool) -> (Said, Vec<Pit>) {
     let mut archive = race::dutch();
     let (mut session, mut output) = (race::session(&archive), Output::default());
-    let mut said =
-        Said { lines: Vec::new(), laps: BTreeMap::new(), places: BTreeMap::new(), checks: Vec::new(), passes: Vec::new() };
+    let mut said = Said { lines: Vec::new(), laps: BTreeMap::new(), places: BTreeMap::new(), checks: Vec::new(), passes: Vec::new() };
     let mut pits = Vec::new();
     let mut keep = |output: &mut Output| {
         for fact in output.facts.iter() {
@@ -216,7 +215,12 @@ fn the_line_learned_from_laps_is_the_one_from_the_grid() {
     let (grid, laps) = (&said.lines[0], said.lines.last().unwrap());
     assert_eq!((grid.source, laps.source), (LineSource::Grid, LineSource::Laps));
     let along = f64::from(laps.x - grid.x) * grid.heading_x + f64::from(laps.y - grid.y) * grid.heading_y;
-    println!("{} lines; the last is {along:.0} dm beyond the grid's, error {} m, {:?} ms", said.lines.len(), laps.error_m, laps.clock_offset_ms);
+    println!(
+        "{} lines; the last is {along:.0} dm beyond the grid's, error {} m, {:?} ms",
+        said.lines.len(),
+        laps.error_m,
+        laps.clock_offset_ms
+    );
     assert!(along.abs() <= f64::from(laps.error_m * 10), "{along} dm apart");
     assert!(said.lines.windows(2).all(|lines| lines[1].error_m < lines[0].error_m), "a line is corrected by a better one only");
 }

@@ -16,7 +16,7 @@ use pitwall_archive::archive::Archive;
 use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::session::Output;
 use pitwall_schemas::codec::Fact;
-use pitwall_schemas::facts::{Lap, Position, Stint};
+use pitwall_schemas::facts::{CarState, Circuit, Lap, Position, Stint, Timing};
 use pitwall_schemas::shared::FactHeader;
 use serde_json::Value;
 
@@ -108,7 +108,7 @@ fn every_drivers_fastest_lap_is_the_official_one() {
     let rows = official["fastest_laps"].as_array().unwrap();
     assert!(!rows.is_empty());
     for row in rows {
-        let car: i32 = row["driverNumber"].to_string().trim_matches('"').parse().unwrap();
+        let car = car(row);
         let minutes = row["time"].as_str().unwrap();
         let expected = (race_time(minutes) as i32, row["lap"].as_i64().unwrap() as i32);
         assert_eq!(fastest[&car], expected, "car {car}");
@@ -147,10 +147,67 @@ fn the_final_order_is_the_official_one_without_the_time_penalty() {
             let penalty: f64 = row["timePenalty"].as_str().map_or(0.0, |seconds| seconds.parse().unwrap());
             let time = row["time"].as_str().map(|time| race_time(time) - (penalty * 1_000.0) as i64);
             // Cars without a time follow in the order of the classification.
-            (time.unwrap_or(i64::MAX), index, row["driverNumber"].to_string().trim_matches('"').parse::<i32>().unwrap())
+            (time.unwrap_or(i64::MAX), index, car(row))
         })
         .collect();
     on_the_road.sort_unstable();
     let expected: Vec<(i32, i32)> = (1..).zip(on_the_road).map(|(place, (_, _, car))| (place, car)).collect();
     assert_eq!(found, expected);
+}
+
+/// The last row of each car in the tower.
+fn tower() -> BTreeMap<i32, Timing> {
+    latest(facts::<Timing>(race::dutch()), |row| row.driver_number)
+}
+
+fn car(row: &Value) -> i32 {
+    row["driverNumber"].to_string().trim_matches('"').parse().unwrap()
+}
+
+#[test]
+fn the_tower_ends_with_the_official_pit_stops() {
+    let mut expected: BTreeMap<i32, i32> = tower().into_keys().map(|car| (car, 0)).collect();
+    for row in official()["pit_stops"].as_array().unwrap() {
+        *expected.get_mut(&car(row)).unwrap() += 1;
+    }
+    assert_eq!(expected.values().sum::<i32>(), 40);
+    let found: BTreeMap<i32, i32> = tower().into_iter().map(|(car, row)| (car, row.stops)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_towers_best_laps_are_the_official_fastest_laps() {
+    let tower = tower();
+    for row in official()["fastest_laps"].as_array().unwrap() {
+        let expected = (Some(race_time(row["time"].as_str().unwrap()) as i32), row["lap"].as_i64().map(|lap| lap as i32));
+        let found = &tower[&car(row)];
+        assert_eq!((found.best_lap_ms, found.best_lap_number), expected, "car {}", car(row));
+    }
+}
+
+#[test]
+fn the_cars_that_officially_retired_are_retired_and_the_others_finished() {
+    let tower = tower();
+    let mut retired = BTreeSet::new();
+    for row in official()["classification"].as_array().unwrap() {
+        let has_retired = row["reasonRetired"].is_string();
+        retired.extend(has_retired.then(|| car(row)));
+        let expected = if has_retired { CarState::Retired } else { CarState::Finished };
+        assert_eq!(tower[&car(row)].state, expected, "car {}", car(row));
+    }
+    assert_eq!(retired, BTreeSet::from([4, 16, 44]));
+}
+
+#[test]
+fn the_circuits_outline_is_known_in_lap_2_and_as_long_as_the_official_course() {
+    let circuits = facts::<Circuit>(race::dutch());
+    let (header, circuit) = &circuits[0];
+    let metres = official()["race"]["courseLength"].as_f64().unwrap() * 1_000.0;
+    // Straight lines between points are shorter than the curves they cut.
+    assert!((0.97..1.0).contains(&(f64::from(circuit.length_m) / metres)), "{} m of {metres}", circuit.length_m);
+    let laps = facts::<Lap>(race::dutch());
+    let is_lap = |wanted: i32| move |(_, lap): &&(FactHeader, Lap)| (lap.driver_number, lap.lap_number) == (circuit.driver_number, wanted);
+    let second = laps.iter().find(is_lap(2)).unwrap().0.known_at;
+    let third = laps.iter().find(is_lap(3)).unwrap().0.known_at;
+    assert!((second..third).contains(&header.known_at));
 }

@@ -117,7 +117,8 @@ fn sectors_of_a_complete_lap_sum_to_the_lap_within_the_feeds_rounding() {
             }
         }
     });
-    assert!(compared >= 1_362, "{compared} laps");
+    // Of the race's 1,362 laps, three lack a sector.
+    assert!(compared >= 1_359, "{compared} laps");
 }
 
 #[test]
@@ -164,4 +165,111 @@ fn telemetry_holds_every_reading_of_the_feed_once() {
         short(Channel::CarData, car_data) + short(Channel::Location, location) <= 200,
         "{rows:?} of {car_data} and {location}; {no_reading} locations were no reading"
     );
+}
+
+/// The newest value of each kind and car that a row of the tower shows.
+#[derive(Default)]
+struct Shown {
+    position: Option<i32>,
+    gap: Option<(Option<i32>, Option<i32>)>,
+    lap_number: Option<i32>,
+    stint_number: Option<i32>,
+}
+
+#[test]
+fn after_every_record_the_tower_shows_what_the_other_kinds_say() {
+    use pitwall_schemas::facts::CarState;
+    for archive in [race::dutch(), race::mexico()] {
+        let (mut shown, mut rows, mut compared) = (BTreeMap::<i32, Shown>::new(), BTreeMap::new(), 0);
+        each_record(archive, |seq, facts| {
+            let mut touched = std::collections::BTreeSet::new();
+            for (_, fact) in facts {
+                match fact {
+                    FactBody::Positions(fact) => shown.entry(fact.driver_number).or_default().position = Some(fact.position),
+                    FactBody::Gaps(fact) => shown.entry(fact.driver_number).or_default().gap = Some((fact.gap_ms, fact.laps_behind)),
+                    FactBody::Laps(fact) => {
+                        let lap = &mut shown.entry(fact.driver_number).or_default().lap_number;
+                        *lap = (*lap).max(Some(fact.lap_number));
+                    }
+                    FactBody::Stints(fact) => {
+                        let stint = &mut shown.entry(fact.driver_number).or_default().stint_number;
+                        *stint = (*stint).max(Some(fact.stint_number));
+                    }
+                    FactBody::Timing(row) => {
+                        touched.insert(row.driver_number);
+                        rows.insert(row.driver_number, row);
+                    }
+                    _ => {}
+                }
+            }
+            for car in touched {
+                let (row, shown) = (&rows[&car], shown.entry(car).or_default());
+                let found = (row.position, row.lap_number, row.stint_number);
+                assert_eq!(found, (shown.position, shown.lap_number, shown.stint_number), "car {car} after ledger record {seq}");
+                if row.state != CarState::Retired {
+                    assert_eq!((row.gap_ms, row.laps_behind), shown.gap.unwrap_or_default(), "car {car} after ledger record {seq}");
+                }
+                compared += 1;
+            }
+        });
+        assert!(compared > 2_000, "{compared} rows");
+    }
+}
+
+#[test]
+fn no_row_of_the_tower_is_said_twice() {
+    for archive in [race::dutch(), race::mexico()] {
+        let mut rows = BTreeMap::new();
+        each_record(archive, |seq, facts| {
+            for (_, fact) in facts {
+                if let FactBody::Timing(row) = fact {
+                    let car = row.driver_number;
+                    let before = rows.insert(car, row);
+                    assert_ne!(before.as_ref(), rows.get(&car), "car {car} at ledger record {seq}");
+                }
+            }
+        });
+        assert_eq!(rows.len(), 20);
+    }
+}
+
+#[test]
+fn win_probabilities_sum_to_1_over_the_cars_running_and_only_a_race_has_them() {
+    let mut said = 0;
+    each_record(race::dutch(), |seq, facts| {
+        for (_, fact) in facts {
+            if let FactBody::Probability(probability) = fact {
+                let sum: f64 = probability.cars.iter().map(|car| car.probability).sum();
+                assert!((sum - 1.0).abs() < 1e-12, "{sum} at ledger record {seq}");
+                assert!((17..=20).contains(&probability.cars.len()), "{} cars at ledger record {seq}", probability.cars.len());
+                said += 1;
+            }
+        }
+    });
+    assert!(said > 72, "{said} facts");
+    each_record(race::mexico(), |seq, facts| {
+        assert!(facts.iter().all(|(_, fact)| fact.kind() != "probability"), "ledger record {seq}");
+    });
+}
+
+#[test]
+fn a_circuits_outline_closes_and_has_no_gap() {
+    for archive in [race::dutch(), race::mexico()] {
+        let mut outlines = 0;
+        each_record(archive, |_, facts| {
+            for (header, fact) in facts {
+                if let FactBody::Circuit(circuit) = fact {
+                    let next = circuit.points.iter().cycle().skip(1);
+                    for (point, next) in circuit.points.iter().zip(next) {
+                        let (x, y) = (i64::from(next.x - point.x), i64::from(next.y - point.y));
+                        let metres = (x * x + y * y).isqrt() / 10;
+                        assert!(metres <= 90, "fact {}: {metres} m between two points", header.fact_seq);
+                    }
+                    assert!((100..1_000).contains(&circuit.points.len()));
+                    outlines += 1;
+                }
+            }
+        });
+        assert!((1..=3).contains(&outlines), "{outlines} outlines");
+    }
 }

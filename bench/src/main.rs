@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use pitwall_archive::archive::Archive;
 use pitwall_archive::facts::Format;
-use pitwall_archive::run::RunWriter;
-use pitwall_engine::backtest::{self, Discard, RawSource};
+use pitwall_archive::replay::{Keyframes, Recording, take_race_clock};
+use pitwall_archive::run::{Findings, Origin, Run, RunWriter};
+use pitwall_engine::backtest::{self, Discard, RawSource, Sink};
 use pitwall_engine::limits::Limits;
 use pitwall_engine::session::{Output, Session};
 use pitwall_schemas::codec::{Avro, Reader, Record};
 use pitwall_schemas::log::Keyframe;
+use pitwall_schemas::moment::{Clock, Moment};
 use pitwall_schemas::raw::{CarData, Collection, Sample};
 
 const RUNS: usize = 7;
@@ -28,6 +30,7 @@ fn main() -> Result<()> {
     backtest_stages(&dutch)?;
     two_jobs(&dutch, &mexico)?;
     restore(&dutch)?;
+    state_at_every_lap(&dutch)?;
     per_event_cost(&dutch)?;
     codecs(&dutch)
 }
@@ -178,6 +181,59 @@ fn restore(dutch: &Path) -> Result<()> {
     let sizes: Vec<usize> = keyframes.iter().map(|keyframe| keyframe.bytes.len()).collect();
     println!("restore from the newest keyframe at the race's end, and replay to the end: {:.1} ms", time.as_secs_f64() * 1e3);
     println!("  {} keyframes, {} to {} bytes\n", keyframes.len(), sizes.iter().min().context("none")?, sizes.iter().max().context("none")?);
+    Ok(())
+}
+
+/// A run that also notes where the leader's laps end.
+struct Timed {
+    run: RunWriter,
+    clock: Clock,
+}
+
+impl Sink for Timed {
+    type Error = pitwall_archive::facts::FactsError;
+
+    fn take(&mut self, output: &Output, samples: u64) -> Result<(), Self::Error> {
+        take_race_clock(&mut self.clock, output);
+        self.run.take(output, samples)
+    }
+}
+
+/// What `pitwall state DIR --at lap:N` does, for every lap: open manifest, archive and keyframes, restore, replay what follows.
+fn state_at_every_lap(dutch: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut archive = Archive::open(dutch)?;
+    let mut session = session(&archive)?;
+    let mut sink = Timed { run: RunWriter::create(folder.path(), session.graph().kinds(), Format::Avro)?, clock: Clock::default() };
+    let outcome = backtest::run(&mut archive, &mut session, &mut sink, batch())?;
+    let origin = Origin {
+        binary: "bench".to_owned(),
+        archive: dutch.to_owned(),
+        source_id: archive.source_id().to_string(),
+        session_key: archive.session_key(),
+        graph_hash: session.graph().hash().to_string(),
+    };
+    sink.run.finish(origin, &outcome, Findings { clock: sink.clock.clone(), ..Findings::default() })?;
+    let mut times = Vec::new();
+    for lap in 1..=sink.clock.laps_completed() {
+        let begun = Instant::now();
+        let run = Run::open(folder.path())?;
+        let archive = Archive::open(dutch)?;
+        let (session_key, quality, limits) = (archive.session_key(), archive.quality(), Limits::default());
+        let graph = || pitwall_operators::graph(&Limits::default()).expect("a test builds it").for_session(session_key, 0, quality);
+        let mut recording = Recording::new(archive, Keyframes::File(run.keyframe_file()?), graph, limits);
+        let replay = recording.at(Moment::Lap(lap), &run.manifest().clock)?;
+        anyhow::ensure!(replay.started_from().is_some(), "lap {lap} was replayed from the start");
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    let millis = |time: &Duration| time.as_secs_f64() * 1e3;
+    println!(
+        "state at every lap, from a run's folder: {} laps, median {:.1} ms, slowest {:.1} ms\n",
+        times.len(),
+        millis(&times[times.len() / 2]),
+        millis(times.last().context("a race has laps")?)
+    );
     Ok(())
 }
 

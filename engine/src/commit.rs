@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use pitwall_schemas::log::RawPosition;
+use pitwall_schemas::log::{LedgerKind, RawPosition};
 
+use crate::backtest::CLOSING_IDLE;
 use crate::facts::FactBatch;
 use crate::graph::{Graph, Halted};
 use crate::hash::Digest;
-use crate::keyframe::KeyframeError;
 use crate::ledger::{BlockBuilder, Chain, LedgerError, Seal};
 use crate::limits::Limits;
-use crate::log::{CommitError, CommitUnit, EventLog, Fence, StoredRaw};
+use crate::log::{CommitError, CommitUnit, Committed, EventLog, Fence, Head, SessionState, StoredRaw};
 use crate::sequencer::Reorder;
 use crate::session::{Output, RawRecord, ReplayError, Session};
 use crate::{Event, Micros};
@@ -79,6 +79,10 @@ pub struct Engine<S, L> {
     fetched: BTreeMap<(u16, i32), i64>,
     epoch: i32,
     keyframes_skipped: u64,
+    /// Where the last commit stands.
+    head: Option<Head>,
+    /// Kind of the last committed record.
+    last_kind: Option<LedgerKind>,
 }
 
 impl<S: Event, L: EventLog> Engine<S, L> {
@@ -108,6 +112,8 @@ impl<S: Event, L: EventLog> Engine<S, L> {
             fetched: BTreeMap::new(),
             epoch,
             keyframes_skipped: 0,
+            head: None,
+            last_kind: None,
         };
         engine.recover()?;
         Ok(engine)
@@ -129,6 +135,43 @@ impl<S: Event, L: EventLog> Engine<S, L> {
     #[must_use]
     pub const fn keyframes_skipped(&self) -> u64 {
         self.keyframes_skipped
+    }
+
+    /// Where the last commit stands; `None` before the first.
+    #[must_use]
+    pub const fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// The log.
+    pub const fn log_mut(&mut self) -> &mut L {
+        &mut self.log
+    }
+
+    /// Whether the record that closes a session whose source has ended is committed, or there is nothing to close.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.last_kind.is_none_or(|kind| kind == LedgerKind::Idle)
+    }
+
+    /// What observers are told of `step`, if it committed anything.
+    #[must_use]
+    pub fn committed<'a>(&'a self, step: &'a Step) -> Option<Committed<'a>> {
+        let head = *self.head.as_ref().filter(|_| step.records > 0)?;
+        Some(Committed { session_key: self.session_key, head, facts: &step.facts, records: step.records, halted: self.halted() })
+    }
+
+    /// Closes a session whose source has ended, with the idle record a backtest ends with, so that both come to the same facts. Once
+    /// it [is closed](Self::is_closed) this does nothing, also after a restart. Only for replayed sources, and only when nothing is left
+    /// to take.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn close(&mut self) -> Result<Step, EngineError<L::Error>> {
+        let Some(last) = self.session.sequencer().last_known_at().filter(|_| !self.is_closed()) else { return Ok(Step::default()) };
+        let mut output = Output::with_ledger();
+        let _ = self.session.take_idle(last.plus(CLOSING_IDLE), &mut output);
+        self.commit(&mut output, LedgerKind::Idle)
     }
 
     /// Takes what has arrived and commits it. `clock` is the OS clock for live sources and `None` for replayed ones, which never see it.
@@ -155,7 +198,7 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         if let Some(clock) = clock {
             self.pass_time(clock, &mut output);
         }
-        self.commit(&mut output)
+        self.commit(&mut output, LedgerKind::Sample)
     }
 
     fn take_in_order(&mut self, clock: Option<Micros>, records_max: usize, output: &mut Output) {
@@ -197,26 +240,27 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         }
     }
 
-    fn commit(&mut self, output: &mut Output) -> Result<Step, EngineError<L::Error>> {
+    /// Commits what was taken; `last_kind` is the kind of its last record, as far as [`is_closed`](Self::is_closed) asks.
+    fn commit(&mut self, output: &mut Output, last_kind: LedgerKind) -> Result<Step, EngineError<L::Error>> {
         let Some(block) = output.ledger.as_mut().filter(|block| !block.is_empty()) else { return Ok(Step::default()) };
         let records = block.len();
         let positions = positions::<S>(&self.taken);
+        let head = self.head_of_session(last_kind == LedgerKind::Idle);
         let (bytes, hash) = block.seal(&Seal {
             session_key: self.session_key,
             previous_hash: self.block_hash,
             streams: S::STREAMS,
             positions: &positions,
-            next_ingest_seq: self.session.sequencer().next_ingest_seq(),
-            epoch: self.epoch,
-            graph_hash: self.session.graph().hash(),
-            next_fact_seq: self.session.graph().next_fact_seq(),
-            facts_hash: self.session.facts_hash(),
+            next_ingest_seq: head.next_ingest_seq,
+            epoch: head.epoch,
+            graph_hash: head.graph_hash,
+            next_fact_seq: head.next_fact_seq,
+            facts_hash: head.facts_hash,
         });
-        let last_seq = self.session.sequencer().next_seq() - 1;
         let unit = CommitUnit {
             session_key: self.session_key,
             block: &bytes,
-            last_seq,
+            head,
             facts: &output.facts,
             dead_letters: &output.dead_letters,
             positions: &positions,
@@ -224,6 +268,8 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         match self.log.commit(self.fence, &unit) {
             Ok(()) => {
                 self.block_hash = hash;
+                self.head = Some(head);
+                self.last_kind = Some(last_kind);
                 for keyframe in &output.keyframes {
                     self.log.keep_keyframe(keyframe).map_err(EngineError::Log)?;
                 }
@@ -237,12 +283,33 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         }
     }
 
+    fn head_of_session(&self, is_closed: bool) -> Head {
+        let sequencer = self.session.sequencer();
+        let state = match (self.session.halted(), is_closed) {
+            (Some(_), _) => SessionState::Halted,
+            (None, true) => SessionState::Complete,
+            (None, false) => SessionState::Live,
+        };
+        Head {
+            epoch: self.epoch,
+            last_seq: sequencer.next_seq() - 1,
+            known_at: sequencer.last_known_at().unwrap_or_default(),
+            next_ingest_seq: sequencer.next_ingest_seq(),
+            graph_hash: self.session.graph().hash(),
+            next_fact_seq: self.session.graph().next_fact_seq(),
+            facts_hash: self.session.facts_hash(),
+            state,
+        }
+    }
+
     /// Goes back to the last commit: newest usable keyframe, then the ledger behind it with output thrown away, hash checked.
     fn recover(&mut self) -> Result<(), EngineError<L::Error>> {
         self.reorder = Reorder::default();
         self.taken.clear();
         self.fetched.clear();
         self.block_hash = Digest::default();
+        self.head = None;
+        self.last_kind = None;
         let Some(end) = self.log.ledger_end(self.session_key).map_err(EngineError::Log)? else {
             self.session = Session::new(self.session_key, (self.graph)(), self.limits.clone());
             return Ok(());
@@ -264,6 +331,7 @@ impl<S: Event, L: EventLog> Engine<S, L> {
             if self.session.facts_hash().0 != block.facts_hash {
                 return Err(EngineError::FactsDiffer { session_key: self.session_key, seq: self.session.sequencer().next_seq() - 1 });
             }
+            self.last_kind = block.records.last().map(|record| record.kind);
             for position in &block.positions {
                 let stream = S::STREAMS
                     .iter()
@@ -273,21 +341,23 @@ impl<S: Event, L: EventLog> Engine<S, L> {
             }
         }
         self.block_hash = chain.hash();
+        self.head = Some(self.head_of_session(self.is_closed()));
         self.fetched.clone_from(&self.taken);
         Ok(())
     }
 
     fn newest_keyframe(&mut self, end: u64) -> Result<Session<S>, EngineError<L::Error>> {
         let graph_hash = self.session.graph().hash();
-        for keyframe in self.log.keyframes(self.session_key, graph_hash).map_err(EngineError::Log)? {
-            if keyframe.seq as u64 > end {
-                continue;
-            }
+        let mut last_seq = Some(end);
+        while let Some(until) = last_seq
+            && let Some(keyframe) = self.log.keyframe(self.session_key, graph_hash, until).map_err(EngineError::Log)?
+        {
             match Session::restore(self.session_key, (self.graph)(), self.limits.clone(), &keyframe) {
                 Ok(session) => return Ok(session),
-                Err(KeyframeError::OtherGraph) => {}
                 Err(_) => self.keyframes_skipped += 1,
             }
+            // Each look goes below the last: a damaged number cannot make it go round in circles.
+            last_seq = u64::try_from(keyframe.seq).ok().map(|seq| seq.min(until)).and_then(|seq| seq.checked_sub(1));
         }
         Ok(Session::new(self.session_key, (self.graph)(), self.limits.clone()))
     }

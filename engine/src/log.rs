@@ -1,9 +1,12 @@
 //! What a log and a state store must promise. Connectors keep these promises with fjall, Kafka and CQL; [`crate::memory`] models them.
 
+use std::ops::Range;
+
 use pitwall_schemas::log::{DeadLetter, Keyframe, RawPosition};
 
 use crate::Micros;
 use crate::facts::FactBatch;
+use crate::graph::Halted;
 use crate::hash::Digest;
 
 /// A raw record as a log holds it.
@@ -23,9 +26,52 @@ pub struct StoredRaw {
     pub payload: Vec<u8>,
 }
 
+/// A raw record on its way into a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRaw {
+    /// Number of its raw stream.
+    pub stream: u16,
+    /// When the ingest host received it.
+    pub received_at: Micros,
+    /// Its Avro bytes.
+    pub payload: Vec<u8>,
+}
+
 /// The right to write a session's ledger. A later one makes all earlier ones void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub u64);
+
+/// How a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// More input may come.
+    Live,
+    /// Its source has ended and the closing record is in the ledger.
+    Complete,
+    /// Its graph stands still; its ledger goes on.
+    Halted,
+}
+
+/// Where a session stands after a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Epoch of its facts.
+    pub epoch: i32,
+    /// Its last ledger record.
+    pub last_seq: u64,
+    /// That record's time.
+    pub known_at: Micros,
+    /// The `ingest_seq` that must come next.
+    pub next_ingest_seq: i64,
+    /// The graph that derived its facts.
+    pub graph_hash: Digest,
+    /// The `fact_seq` that comes next.
+    pub next_fact_seq: u64,
+    /// Running hash of all its facts.
+    pub facts_hash: Digest,
+    /// How it is doing.
+    pub state: SessionState,
+}
 
 /// Everything that one commit makes visible, all of it or nothing.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +80,8 @@ pub struct CommitUnit<'a> {
     pub session_key: i32,
     /// The sealed ledger block.
     pub block: &'a [u8],
-    /// Sequence number of the block's last record.
-    pub last_seq: u64,
+    /// Where the session stands with it.
+    pub head: Head,
     /// The facts derived from it.
     pub facts: &'a FactBatch,
     /// The input it refused.
@@ -104,17 +150,104 @@ pub trait EventLog {
     /// When the log cannot be reached.
     fn keep_keyframe(&mut self, keyframe: &Keyframe) -> Result<(), Self::Error>;
 
-    /// Keyframes of the session and graph, newest first.
+    /// The newest keyframe of the session and graph that includes no record after `last_seq`.
     ///
     /// # Errors
     /// When the log cannot be reached.
-    fn keyframes(&mut self, session_key: i32, graph_hash: Digest) -> Result<Vec<Keyframe>, Self::Error>;
+    fn keyframe(&mut self, session_key: i32, graph_hash: Digest, last_seq: u64) -> Result<Option<Keyframe>, Self::Error>;
 
     /// Committed facts of an epoch from `fact_seq` on, at most about `facts_max`.
     ///
     /// # Errors
     /// When the log cannot be reached.
     fn facts(&mut self, session_key: i32, epoch: i32, from_fact_seq: u64, facts_max: usize) -> Result<FactBatch, Self::Error>;
+}
+
+/// A log that takes raw records in.
+///
+/// One source is authoritative for a session: the first that appended to it. A source is known by its content, so the same archive again
+/// is the same source and changes nothing.
+pub trait RawLog: EventLog {
+    /// The `ingest_seq` that the source must append next.
+    ///
+    /// # Errors
+    /// When another source has the session, or the log cannot be reached.
+    fn ingest_end(&mut self, session_key: i32, source_id: Digest) -> Result<i64, AppendError<Self::Error>>;
+
+    /// Appends records numbered from `first_ingest_seq` on. Those that the log has already are left out. Whether accepted records are
+    /// durable now or with the commit that takes them is the log's choice; a source goes on from [`ingest_end`](Self::ingest_end) after
+    /// a restart either way.
+    ///
+    /// # Errors
+    /// When another source has the session, records before `first_ingest_seq` are missing, the log holds as many uncommitted records as
+    /// it may, or cannot be reached. Nothing was appended then.
+    fn append(
+        &mut self,
+        session_key: i32,
+        source_id: Digest,
+        first_ingest_seq: i64,
+        records: Vec<NewRaw>,
+    ) -> Result<(), AppendError<Self::Error>>;
+}
+
+/// Why raw records were not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError<E> {
+    /// The log cannot be reached.
+    #[error(transparent)]
+    Log(E),
+    /// The session belongs to another source.
+    #[error(
+        "session {session_key} was recorded from source {found}, this is source {offered}: give it another number with --as-session, or start with an empty data directory"
+    )]
+    OtherSource {
+        /// The session.
+        session_key: i32,
+        /// The source it has.
+        found: Digest,
+        /// The source that was refused.
+        offered: Digest,
+    },
+    /// Records are missing before the first one.
+    #[error("session {session_key} must go on with raw record {expected}, {found} was offered")]
+    Hole {
+        /// The session.
+        session_key: i32,
+        /// The next `ingest_seq`.
+        expected: i64,
+        /// The one offered.
+        found: i64,
+    },
+    /// Too many records wait for a commit.
+    #[error("{0} raw records wait for a commit already: commit first")]
+    Full(usize),
+}
+
+/// A commit that readers may see.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed<'a> {
+    /// The session.
+    pub session_key: i32,
+    /// Where it stands now.
+    pub head: Head,
+    /// The facts of this commit.
+    pub facts: &'a FactBatch,
+    /// Ledger records of this commit.
+    pub records: usize,
+    /// Why the session's graph stands still, if it does.
+    pub halted: Option<&'a Halted>,
+}
+
+/// Who is told of each commit, in order, after it is durable and before its input is acknowledged.
+pub trait Observer {
+    /// Takes note of a commit. It must not wait: the session's thread does.
+    fn committed(&mut self, committed: &Committed<'_>);
+}
+
+impl<F: FnMut(&Committed<'_>)> Observer for F {
+    fn committed(&mut self, committed: &Committed<'_>) {
+        self(committed);
+    }
 }
 
 /// A fact as a store holds it.
@@ -148,13 +281,13 @@ pub trait StateStore {
     /// When the store cannot be reached.
     fn next_fact_seq(&mut self, session_key: i32, epoch: i32) -> Result<u64, Self::Error>;
 
-    /// The latest fact of each key of a kind, by key.
+    /// The latest fact of each key of a kind, by key, among the facts numbered below `before`; `u64::MAX` asks for the present.
     ///
     /// # Errors
     /// When the store cannot be reached.
-    fn latest(&mut self, session_key: i32, epoch: i32, kind: &str) -> Result<Vec<StoredFact>, Self::Error>;
+    fn latest(&mut self, session_key: i32, epoch: i32, kind: &str, before: u64) -> Result<Vec<StoredFact>, Self::Error>;
 
-    /// All facts of a kind from `fact_seq` on, in order, at most about `facts_max`.
+    /// The facts of a kind whose numbers lie in `fact_seqs`, in order, at most `facts_max`.
     ///
     /// # Errors
     /// When the store cannot be reached.
@@ -163,7 +296,7 @@ pub trait StateStore {
         session_key: i32,
         epoch: i32,
         kind: &str,
-        from_fact_seq: u64,
+        fact_seqs: Range<u64>,
         facts_max: usize,
     ) -> Result<Vec<StoredFact>, Self::Error>;
 

@@ -7,13 +7,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::rc::Rc;
 
 use pitwall_schemas::log::{DeadLetter, Keyframe, RawPosition};
 
 use crate::facts::{EncodedFact, FactBatch};
 use crate::hash::Digest;
-use crate::log::{CommitError, CommitUnit, EventLog, Fence, StateStore, StoredFact, StoredRaw};
+use crate::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, StateStore, StoredFact, StoredRaw};
 
 /// How often each fault happens, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,11 +92,22 @@ impl Seeded {
 struct SessionLog {
     raw: BTreeMap<(u16, i32), Vec<StoredRaw>>,
     next_ingest_seq: i64,
+    source_id: Option<Digest>,
     blocks: Vec<(u64, Vec<u8>)>,
-    facts: FactBatch,
+    facts: BTreeMap<i32, FactBatch>,
     dead_letters: Vec<DeadLetter>,
     keyframes: Vec<Keyframe>,
     fence: u64,
+}
+
+impl SessionLog {
+    fn push_raw(&mut self, record: NewRaw) {
+        let NewRaw { stream, received_at, payload } = record;
+        let ingest_seq = self.next_ingest_seq;
+        self.next_ingest_seq += 1;
+        let topic = self.raw.entry((stream, 0)).or_default();
+        topic.push(StoredRaw { stream, partition: 0, offset: topic.len() as i64, ingest_seq, received_at, payload });
+    }
 }
 
 #[derive(Debug)]
@@ -130,12 +142,8 @@ impl MemoryLog {
 
     /// Appends a raw record, numbered as ingest does: densely, per session.
     pub fn append_raw(&self, session_key: i32, stream: u16, received_at: crate::Micros, payload: &[u8]) {
-        let mut inner = self.inner.borrow_mut();
-        let session = inner.sessions.entry(session_key).or_default();
-        let ingest_seq = session.next_ingest_seq;
-        session.next_ingest_seq += 1;
-        let topic = session.raw.entry((stream, 0)).or_default();
-        topic.push(StoredRaw { stream, partition: 0, offset: topic.len() as i64, ingest_seq, received_at, payload: payload.to_vec() });
+        let record = NewRaw { stream, received_at, payload: payload.to_vec() };
+        self.inner.borrow_mut().sessions.entry(session_key).or_default().push_raw(record);
     }
 
     /// Faults injected so far.
@@ -222,9 +230,10 @@ impl EventLog for MemoryLog {
         }
         let is_lost = inner.injects(faults.lost_after);
         let session = inner.sessions.entry(unit.session_key).or_default();
-        session.blocks.push((unit.last_seq, unit.block.to_vec()));
+        session.blocks.push((unit.head.last_seq, unit.block.to_vec()));
+        let published = session.facts.entry(unit.head.epoch).or_default();
         for fact in unit.facts.iter() {
-            session.facts.push_encoded(fact).expect("the engine encodes whole facts");
+            published.push_encoded(fact).expect("the engine encodes whole facts");
         }
         session.dead_letters.extend_from_slice(unit.dead_letters);
         if is_lost { Err(CommitError::Unknown) } else { Ok(()) }
@@ -235,28 +244,59 @@ impl EventLog for MemoryLog {
         Ok(())
     }
 
-    fn keyframes(&mut self, session_key: i32, graph_hash: Digest) -> Result<Vec<Keyframe>, Infallible> {
+    fn keyframe(&mut self, session_key: i32, graph_hash: Digest, last_seq: u64) -> Result<Option<Keyframe>, Infallible> {
         let mut inner = self.inner.borrow_mut();
         let faults = inner.faults;
         let is_damaged = inner.injects(faults.damage);
-        let Some(session) = inner.sessions.get(&session_key) else { return Ok(Vec::new()) };
-        let mut keyframes: Vec<Keyframe> =
-            session.keyframes.iter().rev().filter(|keyframe| keyframe.graph_hash == graph_hash.0).cloned().collect();
-        if is_damaged && let Some(byte) = keyframes.first_mut().and_then(|newest| newest.bytes.last_mut()) {
+        let Some(session) = inner.sessions.get(&session_key) else { return Ok(None) };
+        let usable = |keyframe: &&Keyframe| keyframe.graph_hash == graph_hash.0 && keyframe.seq as u64 <= last_seq;
+        let mut newest = session.keyframes.iter().filter(usable).max_by_key(|keyframe| keyframe.seq).cloned();
+        if is_damaged && let Some(byte) = newest.as_mut().and_then(|newest| newest.bytes.last_mut()) {
             *byte ^= 0xff;
         }
-        Ok(keyframes)
+        Ok(newest)
     }
 
-    fn facts(&mut self, session_key: i32, _epoch: i32, from_fact_seq: u64, facts_max: usize) -> Result<FactBatch, Infallible> {
+    fn facts(&mut self, session_key: i32, epoch: i32, from_fact_seq: u64, facts_max: usize) -> Result<FactBatch, Infallible> {
         let inner = self.inner.borrow();
         let mut facts = FactBatch::default();
-        if let Some(session) = inner.sessions.get(&session_key) {
-            for fact in session.facts.iter().skip_while(|fact| fact.fact_seq < from_fact_seq).take(facts_max) {
+        if let Some(published) = inner.sessions.get(&session_key).and_then(|session| session.facts.get(&epoch)) {
+            for fact in published.iter().skip_while(|fact| fact.fact_seq < from_fact_seq).take(facts_max) {
                 facts.push_encoded(fact).expect("a committed fact is whole");
             }
         }
         Ok(facts)
+    }
+}
+
+impl RawLog for MemoryLog {
+    fn ingest_end(&mut self, session_key: i32, source_id: Digest) -> Result<i64, AppendError<Infallible>> {
+        let mut inner = self.inner.borrow_mut();
+        let session = inner.sessions.entry(session_key).or_default();
+        match session.source_id {
+            Some(found) if found != source_id => Err(AppendError::OtherSource { session_key, found, offered: source_id }),
+            _ => Ok(session.next_ingest_seq),
+        }
+    }
+
+    fn append(
+        &mut self,
+        session_key: i32,
+        source_id: Digest,
+        first_ingest_seq: i64,
+        records: Vec<NewRaw>,
+    ) -> Result<(), AppendError<Infallible>> {
+        let expected = self.ingest_end(session_key, source_id)?;
+        if first_ingest_seq > expected {
+            return Err(AppendError::Hole { session_key, expected, found: first_ingest_seq });
+        }
+        let mut inner = self.inner.borrow_mut();
+        let session = inner.sessions.entry(session_key).or_default();
+        session.source_id = Some(source_id);
+        for record in records.into_iter().skip((expected - first_ingest_seq) as usize) {
+            session.push_raw(record);
+        }
+        Ok(())
     }
 }
 
@@ -271,7 +311,7 @@ type Scope = (i32, i32, &'static str);
 #[derive(Debug)]
 pub struct MemoryStore {
     latest: BTreeMap<(Scope, Vec<u8>), StoredFact>,
-    history: BTreeMap<(Scope, u64), StoredFact>,
+    history: BTreeMap<(Scope, u64), (Vec<u8>, StoredFact)>,
     progress: BTreeMap<(i32, i32), u64>,
     half_store: u64,
     seeded: Seeded,
@@ -294,11 +334,11 @@ impl MemoryStore {
         let scope = (session_key, epoch, fact.kind.name);
         let stored = StoredFact { fact_seq: fact.fact_seq, known_at: fact.known_at, bytes: fact.bytes.to_vec() };
         let key = fact.key().expect("a committed fact is whole");
-        let latest = self.latest.entry((scope, key)).or_insert_with(|| stored.clone());
+        let latest = self.latest.entry((scope, key.clone())).or_insert_with(|| stored.clone());
         if latest.fact_seq < stored.fact_seq {
             *latest = stored.clone();
         }
-        self.history.insert((scope, fact.fact_seq), stored);
+        self.history.insert((scope, fact.fact_seq), (key, stored));
     }
 }
 
@@ -324,13 +364,18 @@ impl StateStore for MemoryStore {
         Ok(self.progress.get(&(session_key, epoch)).copied().unwrap_or(0))
     }
 
-    fn latest(&mut self, session_key: i32, epoch: i32, kind: &str) -> Result<Vec<StoredFact>, HalfStored> {
-        Ok(self
-            .latest
-            .iter()
-            .filter(|(((session, at, name), _), _)| *session == session_key && *at == epoch && *name == kind)
-            .map(|(_, fact)| fact.clone())
-            .collect())
+    fn latest(&mut self, session_key: i32, epoch: i32, kind: &str, before: u64) -> Result<Vec<StoredFact>, HalfStored> {
+        let of_kind = |scope: &Scope| *scope == (session_key, epoch, kind);
+        if before == u64::MAX {
+            return Ok(self.latest.iter().filter(|((scope, _), _)| of_kind(scope)).map(|(_, fact)| fact.clone()).collect());
+        }
+        let mut newest = BTreeMap::new();
+        for ((scope, fact_seq), (key, fact)) in &self.history {
+            if of_kind(scope) && *fact_seq < before {
+                newest.insert(key.clone(), fact.clone());
+            }
+        }
+        Ok(newest.into_values().collect())
     }
 
     fn history(
@@ -338,13 +383,12 @@ impl StateStore for MemoryStore {
         session_key: i32,
         epoch: i32,
         kind: &str,
-        from_fact_seq: u64,
+        fact_seqs: Range<u64>,
         facts_max: usize,
     ) -> Result<Vec<StoredFact>, HalfStored> {
-        let of_kind = self.history.iter().filter(|(((session, at, name), fact_seq), _)| {
-            *session == session_key && *at == epoch && *name == kind && *fact_seq >= from_fact_seq
-        });
-        Ok(of_kind.take(facts_max).map(|(_, fact)| fact.clone()).collect())
+        let of_kind =
+            self.history.iter().filter(|((scope, fact_seq), _)| *scope == (session_key, epoch, kind) && fact_seqs.contains(fact_seq));
+        Ok(of_kind.take(facts_max).map(|(_, (_, fact))| fact.clone()).collect())
     }
 
     fn purge(&mut self, session_key: i32) -> Result<(), HalfStored> {

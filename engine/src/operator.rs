@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Micros;
-use crate::graph::Turn;
+use crate::turn::{CauseRange, Turn};
 
 /// A derivation: what it is called, what it remembers, what it says.
 pub trait Operator: 'static {
@@ -62,13 +62,6 @@ pub struct Emission<T> {
     pub(crate) event_time: Micros,
     pub(crate) issued: Issued,
     pub(crate) supersedes: Option<u64>,
-}
-
-/// A range of the turn's cause arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CauseRange {
-    pub(crate) start: u32,
-    pub(crate) end: u32,
 }
 
 /// What an operator sees of the world while it takes one event.

@@ -83,18 +83,19 @@ fn a_store_that_fails_half_way_ends_up_with_each_fact_once_and_the_newest_of_eac
         let facts = published(&mut log);
         for kind in ["totals", "rates"] {
             let expected: Vec<u64> = facts.iter().filter(|fact| fact.kind.name == kind).map(|fact| fact.fact_seq).collect();
-            let stored: Vec<u64> = store.history(SESSION, 0, kind, 0, usize::MAX).unwrap().iter().map(|fact| fact.fact_seq).collect();
+            let stored: Vec<u64> =
+                store.history(SESSION, 0, kind, 0..u64::MAX, usize::MAX).unwrap().iter().map(|fact| fact.fact_seq).collect();
             assert_eq!(stored, expected, "seed {seed}, {kind}");
             let mut newest = std::collections::BTreeMap::new();
             for fact in facts.iter().filter(|fact| fact.kind.name == kind) {
                 newest.insert(fact.key().unwrap(), fact.fact_seq);
             }
-            let latest: Vec<u64> = store.latest(SESSION, 0, kind).unwrap().iter().map(|fact| fact.fact_seq).collect();
+            let latest: Vec<u64> = store.latest(SESSION, 0, kind, u64::MAX).unwrap().iter().map(|fact| fact.fact_seq).collect();
             assert_eq!(latest, newest.into_values().collect::<Vec<_>>(), "seed {seed}, {kind}");
         }
         store.purge(SESSION).unwrap();
         assert_eq!(store.next_fact_seq(SESSION, 0), Ok(0));
-        assert!(store.history(SESSION, 0, "totals", 0, usize::MAX).unwrap().is_empty());
+        assert!(store.history(SESSION, 0, "totals", 0..u64::MAX, usize::MAX).unwrap().is_empty());
     }
 }
 
@@ -146,12 +147,13 @@ fn a_live_session_gives_up_a_missing_record_after_the_hold_and_says_so_in_the_le
         fn keep_keyframe(&mut self, keyframe: &pitwall_schemas::log::Keyframe) -> Result<(), Self::Error> {
             self.0.keep_keyframe(keyframe)
         }
-        fn keyframes(
+        fn keyframe(
             &mut self,
             session_key: i32,
             graph_hash: pitwall_engine::hash::Digest,
-        ) -> Result<Vec<pitwall_schemas::log::Keyframe>, Self::Error> {
-            self.0.keyframes(session_key, graph_hash)
+            last_seq: u64,
+        ) -> Result<Option<pitwall_schemas::log::Keyframe>, Self::Error> {
+            self.0.keyframe(session_key, graph_hash, last_seq)
         }
         fn facts(
             &mut self,

@@ -5,9 +5,14 @@
 pub mod by_driver;
 pub mod circuit;
 pub mod drivers;
+pub mod estimated_laps;
+pub mod estimated_order;
 pub mod gaps;
 pub mod known;
 pub mod laps;
+pub mod line_crossings;
+pub mod pit_passes;
+pub mod position_check;
 pub mod positions;
 pub mod probability;
 pub mod race_clock;
@@ -16,19 +21,14 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod timing;
-pub mod track_status;
-mod win_by_position;
-
-pub mod estimated_laps;
-pub mod estimated_order;
-pub mod line_crossings;
-pub mod pit_passes;
-pub mod position_check;
 pub mod timing_line;
+pub mod track_status;
+pub mod weather;
+mod win_by_position;
 
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
-use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
+use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint, Weather};
 
 /// The graph of all operators.
 ///
@@ -57,11 +57,10 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
     });
     graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
-    let telemetry =
-        graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
-    let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
-        inputs.samples::<Lap>().stream(track_status).stream(telemetry)
-    });
+    graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
+    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let timing_line =
+        graph.publish(timing_line::TimingLineOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status).stream(telemetry));
     let line_crossings =
         graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
     let estimated_laps =

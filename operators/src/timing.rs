@@ -98,6 +98,13 @@ struct LastLap {
     ended_at: Option<Micros>,
 }
 
+impl State {
+    /// The tower's rows as they were last said, by car number.
+    pub fn rows(&self) -> impl Iterator<Item = &Timing> {
+        self.cars.iter().filter_map(|(_, car)| car.said.as_ref())
+    }
+}
+
 impl Race {
     /// When the leader crossed the line for the last time, once the flag is out and that crossing is known.
     fn winner_finished_at(&self, flag_lag_ms_max: i64) -> Option<Micros> {

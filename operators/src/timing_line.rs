@@ -171,9 +171,7 @@ fn fit(starts: &[LapStart]) -> Option<Fit> {
         values[values.len() / 2]
     };
     let (x, y) = (middle(|start| start.position.0), middle(|start| start.position.1));
-    let is_near = |start: &&LapStart| {
-        (start.position.0 as i32 - x).abs() <= OUTLIER && (start.position.1 as i32 - y).abs() <= OUTLIER
-    };
+    let is_near = |start: &&LapStart| (start.position.0 as i32 - x).abs() <= OUTLIER && (start.position.1 as i32 - y).abs() <= OUTLIER;
     let near: Vec<&LapStart> = starts.iter().filter(is_near).collect();
     let count = near.len() as f64;
     if near.len() * 2 <= starts.len() || near.len() < 3 {
@@ -194,10 +192,7 @@ fn fit(starts: &[LapStart]) -> Option<Fit> {
     let point = (position.0 - velocity.0 * offset_s, position.1 - velocity.1 * offset_s);
     let mut squares = 0.0;
     for start in &near {
-        let left = (
-            start.position.0 - point.0 - start.velocity.0 * offset_s,
-            start.position.1 - point.1 - start.velocity.1 * offset_s,
-        );
+        let left = (start.position.0 - point.0 - start.velocity.0 * offset_s, start.position.1 - point.1 - start.velocity.1 * offset_s);
         squares += dot(left, left);
     }
     let variance = squares / (2.0 * count - 3.0);
@@ -332,7 +327,8 @@ impl Handle<Telemetry> for TimingLineOperator {
         }
         let has_gone = car.way.is_some() && !had_way;
         let lap_start = car.place_lap_start();
-        if has_gone && !state.is_grid_done
+        if has_gone
+            && !state.is_grid_done
             && let Some((line, causes)) = self.from_grid(state)
         {
             state.is_grid_done = true;

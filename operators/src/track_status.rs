@@ -66,6 +66,12 @@ struct Standing {
 }
 
 impl State {
+    /// The track's status now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.standing().status
+    }
+
     fn standing(&self) -> Standing {
         let whole_track = self.whole_track.value().copied().unwrap_or(Status::Clear);
         Standing {

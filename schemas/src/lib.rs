@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod event;
+pub mod moment;
 pub mod openf1;
 pub mod time;
 pub mod topics;

@@ -158,7 +158,11 @@ impl Archive {
         Self::from_bytes(path, bytes)
     }
 
-    fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, ArchiveError> {
+    /// Reads the archive that `bytes` are; errors call it `path`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, ArchiveError> {
         let mut container = Container::open(bytes).map_err(|source| ArchiveError::Container { path: path.to_owned(), source })?;
         let other = |reason: &str| ArchiveError::OtherSchema { path: path.to_owned(), reason: reason.to_owned() };
         let session_key = container.metadata(SESSION_KEY).and_then(|key| key.parse().ok()).ok_or_else(|| other("it names no session"))?;

@@ -36,6 +36,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Avro, Self::Jsonl, Self::Parquet];
+
     /// The ending of its files.
     #[must_use]
     pub const fn extension(self) -> &'static str {
@@ -57,7 +60,7 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Avro, Self::Jsonl, Self::Parquet]
+        Self::ALL
             .into_iter()
             .find(|format| format.extension() == text)
             .ok_or_else(|| format!("`{text}` is no fact format; avro, jsonl and parquet are"))
@@ -120,12 +123,19 @@ pub struct FactFiles {
 }
 
 impl FactFiles {
-    /// Makes one file for each of `kinds` in `folder`.
+    /// Makes one file for each of `kinds` in `folder`. Files of another format that an earlier run left there are removed.
     ///
     /// # Errors
     /// When a file cannot be made.
     pub fn create(folder: &Path, kinds: &[Kind], format: Format) -> Result<Self, FactsError> {
         fs::create_dir_all(folder).map_err(|source| FactsError::File { path: folder.to_owned(), source })?;
+        for (kind, other) in kinds.iter().flat_map(|kind| Format::ALL.map(|other| (kind, other))).filter(|(_, other)| *other != format) {
+            let path = folder.join(format!("{}.{other}", kind.name));
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(FactsError::File { path, source }),
+                _ => {}
+            }
+        }
         let files = kinds.iter().map(|&kind| Self::open(folder, kind, format).map(|file| (kind, 0, file))).collect::<Result<_, _>>()?;
         Ok(Self { folder: folder.to_owned(), format, files })
     }
@@ -279,7 +289,15 @@ impl FactReader {
 /// # Errors
 /// When a file cannot be read.
 pub fn hash_folder(folder: &Path, graph: &Graph<Sample>) -> Result<Digest, FactsError> {
-    let mut readers = graph.kinds().iter().map(|&kind| FactReader::open(folder, kind)).collect::<Result<Vec<_>, _>>()?;
+    hash_files(folder, graph.kinds())
+}
+
+/// The hash of all facts of these kinds in a folder of Avro fact files, merged by `fact_seq`.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn hash_files(folder: &Path, kinds: &[Kind]) -> Result<Digest, FactsError> {
+    let mut readers = kinds.iter().map(|&kind| FactReader::open(folder, kind)).collect::<Result<Vec<_>, _>>()?;
     let mut hash = RunningHash::default();
     while let Some(first) = (0..readers.len())
         .filter_map(|index| readers[index].next_fact_seq().map(|fact_seq| (fact_seq, index)))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pitwall_engine::backtest::{Outcome, Sink};
 use pitwall_engine::facts::Kind;
+use pitwall_engine::graph::NodeDescription;
 use pitwall_engine::limits::Limits;
 use pitwall_engine::session::Output;
 use pitwall_schemas::codec::{Avro, DecodeError, Reader, Record};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::readable_by_all;
 use crate::container::{Codec, Container, ContainerWriter};
 use crate::facts::{FactFiles, FactsError, Format};
-use crate::moment::Clock;
+use pitwall_schemas::moment::Clock;
 
 /// Version of the folder's layout.
 pub const FORMAT: u32 = 1;
@@ -68,6 +69,9 @@ pub struct Manifest {
     /// The limits it ran with.
     #[serde(default)]
     pub limits: Limits,
+    /// The operators of the graph, in order.
+    #[serde(default)]
+    pub operators: Vec<NodeDescription>,
     /// Why it covers only a part of the archive: where that is damaged, or the operator that halted. Absent when it covers all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
@@ -106,6 +110,8 @@ pub struct Findings {
     pub clock: Clock,
     /// The limits of the run.
     pub limits: Limits,
+    /// The operators of the graph, in order.
+    pub operators: Vec<NodeDescription>,
     /// Why the run covers only a part of the archive.
     pub incomplete: Option<String>,
 }
@@ -173,6 +179,7 @@ impl RunWriter {
             kinds: kinds.into_iter().map(|(kind, facts)| KindCount { kind: kind.to_owned(), facts }).collect(),
             clock: findings.clock,
             limits: findings.limits,
+            operators: findings.operators,
             incomplete: findings.incomplete,
         };
         let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");

@@ -1,0 +1,299 @@
+/** The charts: lap chart, win probability and stints, each an SVG with a cursor for pointer and keyboard and a table for screen readers. */
+import { clock, COMPOUNDS, percent, teamColour } from "./format.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const MARGIN = Object.freeze({ left: 34, right: 44, top: 12, bottom: 22 });
+/** Lines of the win probability chart. */
+const CONTENDERS_MAX = 5;
+/** Points drawn of one line; more are thinned out evenly. */
+const LINE_POINTS_MAX = 400;
+
+function svg(tag, attributes = {}, text) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+/** Lines over a common x axis, drawn anew whenever their data changes. */
+class LineChart {
+  constructor(container, label, { yText }) {
+    this.container = container;
+    this.label = label;
+    this.yText = yText;
+    this.figure = svg("svg", { class: "plot", role: "img", tabindex: 0 });
+    this.tip = document.createElement("p");
+    this.tip.className = "tip";
+    this.tip.hidden = true;
+    this.tip.setAttribute("aria-live", "polite");
+    this.table = document.createElement("table");
+    this.table.className = "hidden";
+    container.append(this.figure, this.tip, this.table);
+    this.cursor = null;
+    this.data = null;
+    this.figure.addEventListener("pointermove", (event) => this.#point(event));
+    this.figure.addEventListener("pointerleave", () => this.#setCursor(null));
+    this.figure.addEventListener("blur", () => this.#setCursor(null));
+    this.figure.addEventListener("keydown", (event) => this.#key(event));
+    this.figure.addEventListener("click", () => this.cursor && this.onSelect?.(this.data.lines[this.cursor.line].driver));
+    new ResizeObserver(() => this.draw()).observe(container);
+  }
+
+  /**
+   * @param {object} data
+   * @param {{driver: number, name: string, colour: string, isDashed: boolean, points: [number, number][]}[]} data.lines
+   * @param {[number, number]} data.x Range of x. @param {[number, number]} data.y Range of y, the value at the bottom first.
+   * @param {{at: number, text: string}[]} data.xTicks @param {{at: number, text: string}[]} data.yTicks
+   * @param {{from: number, to: number, status: string}[]} data.bands Spells that were not green.
+   * @param {(x: number) => string} data.xText Words for a place on the x axis.
+   */
+  set(data, selected) {
+    this.data = data;
+    this.selected = selected;
+    this.draw();
+  }
+
+  draw() {
+    const width = this.container.clientWidth;
+    const height = this.container.clientHeight;
+    if (!this.data || width < 80 || height < 60) return;
+    const { lines, x, y, xTicks, yTicks, bands } = this.data;
+    const right = width - MARGIN.right;
+    const bottom = height - MARGIN.bottom;
+    this.toX = (value) => MARGIN.left + ((value - x[0]) / (x[1] - x[0] || 1)) * (right - MARGIN.left);
+    this.toY = (value) => bottom - ((value - y[0]) / (y[1] - y[0] || 1)) * (bottom - MARGIN.top);
+    this.figure.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const parts = bands.map((band) => {
+      const from = this.toX(Math.max(x[0], band.from));
+      return svg("rect", { class: `band band-${band.status}`, x: from, y: MARGIN.top, width: Math.max(2, this.toX(Math.min(x[1], band.to)) - from), height: bottom - MARGIN.top });
+    });
+    for (const tick of yTicks) {
+      parts.push(svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: this.toY(tick.at), y2: this.toY(tick.at) }));
+      parts.push(svg("text", { class: "tick", x: MARGIN.left - 7, y: this.toY(tick.at), "text-anchor": "end", "dominant-baseline": "central" }, tick.text));
+    }
+    for (const tick of xTicks) {
+      parts.push(svg("text", { class: "tick", x: this.toX(tick.at), y: height - 7, "text-anchor": "middle" }, tick.text));
+    }
+    const ordered = [...lines].sort((a, b) => (a.driver === this.selected) - (b.driver === this.selected));
+    const ends = [];
+    for (const line of ordered) {
+      if (line.points.length === 0) continue;
+      const isSelected = line.driver === this.selected;
+      const className = `series${isSelected ? " selected" : ""}${this.selected !== null && !isSelected && lines.length > CONTENDERS_MAX ? " dimmed" : ""}`;
+      const points = line.points.map(([px, py]) => `${this.toX(px).toFixed(1)},${this.toY(py).toFixed(1)}`).join(" ");
+      parts.push(svg("polyline", { class: className, points, stroke: line.colour, ...(line.isDashed ? { "stroke-dasharray": "5 3" } : {}) }));
+      const [endX, endY] = line.points.at(-1);
+      ends.push({ x: this.toX(endX), y: this.toY(endY), name: line.name, isSelected });
+    }
+    // Names that end at the same place are pushed apart, upwards.
+    ends.sort((a, b) => b.y - a.y);
+    let highest = Infinity;
+    for (const end of ends) {
+      const at = lines.length > CONTENDERS_MAX ? end.y : (highest = Math.min(end.y, highest - 12));
+      parts.push(svg("text", { class: `series-name${end.isSelected ? " selected" : ""}`, x: end.x + 6, y: at, "dominant-baseline": "central" }, end.name));
+    }
+    this.mark = svg("circle", { class: "cursor", r: 4.5 });
+    this.rule = svg("line", { class: "rule", y1: MARGIN.top, y2: bottom });
+    parts.push(this.rule, this.mark);
+    this.figure.replaceChildren(...parts);
+    this.figure.setAttribute("aria-label", `${this.label}. ${this.data.summary} Arrow keys move along it.`);
+    this.#showCursor();
+  }
+
+  /** Fills the table that stands for the chart. */
+  describe(caption, headings, rows) {
+    const head = document.createElement("tr");
+    for (const heading of headings) head.append(Object.assign(document.createElement("th"), { scope: "col", textContent: heading }));
+    const body = rows.map((row) => {
+      const made = document.createElement("tr");
+      row.forEach((text, index) => made.append(Object.assign(document.createElement(index === 0 ? "th" : "td"), { textContent: text, ...(index === 0 ? { scope: "row" } : {}) })));
+      return made;
+    });
+    this.table.replaceChildren(Object.assign(document.createElement("caption"), { textContent: caption }), head, ...body);
+  }
+
+  #point(event) {
+    if (!this.toX || !this.data) return;
+    let best = null;
+    this.data.lines.forEach((line, lineIndex) => line.points.forEach(([px, py], index) => {
+      const distance = Math.hypot((this.toX(px) - event.offsetX) * 1.5, this.toY(py) - event.offsetY);
+      if (!best || distance < best.distance) best = { line: lineIndex, index, distance };
+    }));
+    this.#setCursor(best && best.distance < 60 ? best : null);
+  }
+
+  #key(event) {
+    const lines = this.data?.lines ?? [];
+    if (lines.length === 0) return;
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (event.key === "Enter" && this.cursor) this.onSelect?.(lines[this.cursor.line].driver);
+    if (event.key === "Escape") this.#setCursor(null);
+    if (!step) return;
+    event.preventDefault();
+    const chosen = Math.max(0, lines.findIndex((line) => line.driver === this.selected));
+    const { line, index } = this.cursor ?? { line: chosen, index: Infinity };
+    const nextLine = Math.max(0, Math.min(lines.length - 1, line + step[0]));
+    this.#setCursor({ line: nextLine, index: Math.max(0, Math.min(lines[nextLine].points.length - 1, index + step[1])) });
+  }
+
+  #setCursor(cursor) {
+    this.cursor = cursor;
+    this.#showCursor();
+  }
+
+  #showCursor() {
+    const line = this.cursor && this.data.lines[this.cursor.line];
+    const point = line?.points[Math.min(this.cursor.index, line.points.length - 1)];
+    this.tip.hidden = !point;
+    this.mark?.classList.toggle("shown", Boolean(point));
+    this.rule?.classList.toggle("shown", Boolean(point));
+    if (!point) return;
+    const [x, y] = [this.toX(point[0]), this.toY(point[1])];
+    this.mark.setAttribute("cx", x);
+    this.mark.setAttribute("cy", y);
+    this.mark.setAttribute("fill", line.colour);
+    this.rule.setAttribute("x1", x);
+    this.rule.setAttribute("x2", x);
+    this.tip.textContent = `${line.name} · ${this.data.xText(point[0])} · ${this.yText(point[1])}`;
+    this.tip.classList.toggle("leftwards", x > this.container.clientWidth / 2);
+    this.tip.style.left = `${x}px`;
+    this.tip.style.top = `${Math.max(14, y)}px`;
+  }
+}
+
+/** Second car of each team: drawn dashed, since both share a colour. */
+function dashedCars(cars) {
+  const seen = new Set();
+  const dashed = new Set();
+  for (const car of [...cars].sort((a, b) => a.driver_number - b.driver_number)) {
+    if (seen.has(car.team_colour)) dashed.add(car.driver_number);
+    seen.add(car.team_colour);
+  }
+  return dashed;
+}
+
+function lapTicks(last) {
+  const step = last > 40 ? 10 : last > 15 ? 5 : last > 6 ? 2 : 1;
+  return Array.from({ length: Math.floor(last / step) + 1 }, (_, index) => ({ at: index * step, text: index === 0 ? "Grid" : String(index * step) }));
+}
+
+export class LapChart {
+  constructor(container, onSelect) {
+    this.chart = new LineChart(container, "Lap chart", { yText: (place) => `P${place}` });
+    this.chart.onSelect = onSelect;
+  }
+
+  /** `cars`: rows of `timing` in the order of the tower; `places`: see `placesByLap`. */
+  update(cars, places, spells, lapsCompleted, selected) {
+    const dashed = dashedCars(cars);
+    const last = Math.max(lapsCompleted, 2);
+    const lines = cars.map((car) => ({
+      driver: car.driver_number,
+      name: car.acronym ?? String(car.driver_number),
+      colour: teamColour(car.team_colour),
+      isDashed: dashed.has(car.driver_number),
+      points: (places.get(car.driver_number) ?? []).flatMap((place, lap) => (place === undefined ? [] : [[lap, place]])),
+    }));
+    const placesMax = Math.max(cars.length, 2);
+    this.chart.set({
+      lines,
+      x: [0, last],
+      y: [placesMax + 0.4, 0.6],
+      xTicks: lapTicks(last),
+      yTicks: [1, 5, 10, 15, 20].filter((place) => place <= placesMax).map((place) => ({ at: place, text: String(place) })),
+      bands: spells.filter((spell) => spell.fromLap !== null).map((spell) => ({ status: spell.status, from: spell.fromLap - 1, to: (spell.toLap ?? last + 1) - 0.5 })),
+      xText: (lap) => (lap === 0 ? "start" : `lap ${lap}`),
+      summary: `Places of ${cars.length} cars over ${lapsCompleted} laps.`,
+    }, selected);
+    const laps = Array.from({ length: Math.floor(last / 5) + 1 }, (_, index) => index * 5);
+    this.chart.describe("Place of each driver every fifth lap", ["Driver", ...laps.map((lap) => (lap === 0 ? "Start" : `Lap ${lap}`))],
+      lines.map((line) => [line.name, ...laps.map((lap) => String((places.get(line.driver) ?? [])[lap] ?? "–"))]));
+  }
+}
+
+export class ProbabilityChart {
+  constructor(container, onSelect) {
+    this.empty = Object.assign(document.createElement("p"), { className: "empty", textContent: "No win probabilities yet." });
+    container.append(this.empty);
+    this.chart = new LineChart(container, "Win probability", { yText: (share) => percent(share / 100) });
+    this.chart.onSelect = onSelect;
+  }
+
+  /** `history`: facts of `probability` in order; `cars`: rows of `timing`; `spells`: see `slowSpells`; `startedAt`: ms since 1970. */
+  update(history, cars, spells, startedAt, instantOf, selected) {
+    this.empty.hidden = history.length > 0;
+    if (history.length === 0) return;
+    const byNumber = new Map(cars.map((car) => [car.driver_number, car]));
+    const newest = [...history.at(-1).cars].sort((a, b) => b.probability - a.probability);
+    const chosen = newest.slice(0, CONTENDERS_MAX).map((car) => car.driver_number);
+    if (selected !== null && !chosen.includes(selected) && newest.some((car) => car.driver_number === selected)) chosen[CONTENDERS_MAX - 1] = selected;
+    const step = Math.max(1, Math.ceil(history.length / LINE_POINTS_MAX));
+    const kept = history.filter((_, index) => index % step === 0 || index === history.length - 1);
+    const dashed = dashedCars(chosen.map((number) => byNumber.get(number)).filter(Boolean));
+    const lines = chosen.map((number) => ({
+      driver: number,
+      name: byNumber.get(number)?.acronym ?? String(number),
+      colour: teamColour(byNumber.get(number)?.team_colour),
+      isDashed: dashed.has(number),
+      points: kept.flatMap((fact) => {
+        const car = fact.cars.find((other) => other.driver_number === number);
+        return car ? [[instantOf(fact.known_at), car.probability * 100]] : [];
+      }),
+    }));
+    const from = startedAt ?? instantOf(kept[0].known_at);
+    const to = Math.max(instantOf(kept.at(-1).known_at), from + 60_000);
+    const every = to - from > 3_600_000 ? 1_800_000 : to - from > 1_200_000 ? 600_000 : 300_000;
+    this.chart.set({
+      lines,
+      x: [from, to],
+      y: [0, 100],
+      xTicks: Array.from({ length: Math.floor((to - from) / every) + 1 }, (_, index) => ({ at: from + index * every, text: clock(index * every).slice(0, 4) })),
+      yTicks: [0, 25, 50, 75, 100].map((share) => ({ at: share, text: `${share}` })),
+      bands: spells.map((spell) => ({ status: spell.status, from: spell.from, to: spell.to ?? to })),
+      xText: (time) => clock(time - from),
+      summary: lines.map((line, index) => `${line.name} ${percent((line.points.at(-1)?.[1] ?? 0) / 100)}${index < lines.length - 1 ? "," : "."}`).join(" "),
+    }, selected);
+    this.chart.describe("Probability of winning now", ["Driver", "Probability"], newest.map((car) => [byNumber.get(car.driver_number)?.acronym ?? String(car.driver_number), percent(car.probability)]));
+  }
+}
+
+/** Each driver's sets of tyres as bars over the laps. */
+export class StintChart {
+  constructor(container, onSelect) {
+    this.list = document.createElement("table");
+    this.list.className = "stints";
+    this.onSelect = onSelect;
+    this.said = "";
+    container.append(this.list);
+  }
+
+  update(cars, stints, lapsCompleted, selected) {
+    const last = Math.max(1, lapsCompleted);
+    const said = JSON.stringify([cars.map((car) => car.driver_number), [...stints.values()].map((row) => [row.driver_number, row.stint_number, row.compound, row.lap_start, row.lap_end]), last, selected]);
+    if (said === this.said) return;
+    this.said = said;
+    const rows = cars.map((car) => {
+      const row = document.createElement("tr");
+      if (car.driver_number === selected) row.className = "selected";
+      const name = Object.assign(document.createElement("th"), { scope: "row", textContent: car.acronym ?? String(car.driver_number) });
+      const cell = document.createElement("td");
+      const own = [...stints.values()].filter((stint) => stint.driver_number === car.driver_number && stint.lap_start !== null).sort((a, b) => a.stint_number - b.stint_number);
+      for (const stint of own) {
+        const end = stint.lap_end ?? stint.lap_start;
+        const bar = document.createElement("span");
+        bar.className = `stint tyre-${stint.compound}`;
+        bar.style.left = `${((stint.lap_start - 1) / last) * 100}%`;
+        bar.style.width = `${Math.max(0, (Math.min(end, last) - stint.lap_start + 1) / last) * 100}%`;
+        const letter = Object.assign(document.createElement("span"), { textContent: `${COMPOUNDS[stint.compound][0]} ${end - stint.lap_start + 1}` });
+        letter.setAttribute("aria-hidden", "true");
+        bar.append(letter, Object.assign(document.createElement("span"), { className: "hidden", textContent: `${COMPOUNDS[stint.compound][1]}, laps ${stint.lap_start} to ${end}. ` }));
+        cell.append(bar);
+      }
+      row.append(name, cell);
+      row.addEventListener("click", () => this.onSelect(car.driver_number));
+      return row;
+    });
+    const caption = Object.assign(document.createElement("caption"), { className: "hidden", textContent: "Stints of each driver: compound and laps" });
+    this.list.replaceChildren(caption, ...rows);
+  }
+}

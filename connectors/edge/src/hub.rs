@@ -1,0 +1,478 @@
+//! The hub: what every session last committed, for all clients at once.
+//!
+//! An engine announces each commit once; the hub flattens its facts to rows, keeps the newest of each key and a ring of the last frames,
+//! and moves the session's head. Clients are cursors into the rings: the hub holds nothing for any one of them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use pitwall_engine::Micros;
+use pitwall_engine::facts::FactBatch;
+use pitwall_engine::hash::Digest;
+use pitwall_schemas::facts::FactBody;
+use pitwall_schemas::moment::Clock;
+use pitwall_schemas::shared::KnownAtQuality;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::channel::{Channel, Delivery};
+use crate::message::{Envelope, Position, SessionName};
+use crate::options::Options;
+use crate::reader::{ReadError, Reader, Span};
+use crate::replay::{Replay, ReplayControl};
+use crate::ring::{ChannelState, Next};
+use crate::row::Row;
+
+/// One commit, as an engine announces it after it became durable.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed<'a> {
+    /// The session.
+    pub session_key: i32,
+    /// The derivation.
+    pub epoch: i32,
+    /// The last ledger record committed.
+    pub last_seq: u64,
+    /// When that record became known.
+    pub known_at: Micros,
+    /// The facts committed with it.
+    pub facts: &'a FactBatch,
+    /// Running hash of all facts so far.
+    pub facts_hash: Digest,
+    /// The graph that derives them.
+    pub graph_hash: Digest,
+    /// The `fact_seq` that comes next.
+    pub next_fact_seq: u64,
+}
+
+/// Whether a session goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionState {
+    /// Input may still come.
+    Live,
+    /// Its input has ended.
+    Complete,
+    /// Its graph stands still, for this reason; its ledger goes on.
+    Halted(String),
+}
+
+/// Where a session stood when this process found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The session.
+    pub session_key: i32,
+    /// Its current derivation.
+    pub epoch: i32,
+    /// Its last committed ledger record.
+    pub last_seq: u64,
+    /// When that record became known.
+    pub known_at: Micros,
+    /// Running hash of all its facts.
+    pub facts_hash: Digest,
+    /// The graph that derived them.
+    pub graph_hash: Digest,
+    /// The `fact_seq` that comes next.
+    pub next_fact_seq: u64,
+    /// Whether it goes on.
+    pub state: SessionState,
+}
+
+#[derive(Debug)]
+struct State {
+    position: Position,
+    known_at: Micros,
+    facts_hash: Digest,
+    graph_hash: Digest,
+    next_fact_seq: u64,
+    quality: KnownAtQuality,
+    state: SessionState,
+    clock: Clock,
+    channels: BTreeMap<Channel, ChannelState>,
+}
+
+impl State {
+    fn new(epoch: i32) -> Self {
+        Self {
+            position: Position { epoch, seq: 0 },
+            known_at: Micros(0),
+            facts_hash: Digest::default(),
+            graph_hash: Digest::default(),
+            next_fact_seq: 0,
+            quality: KnownAtQuality::Received,
+            state: SessionState::Live,
+            clock: Clock::default(),
+            channels: Channel::all().map(|channel| (channel, ChannelState::new(channel))).collect(),
+        }
+    }
+}
+
+/// One session as its readers see it.
+pub(crate) struct Feed {
+    session_key: i32,
+    options: Arc<Options>,
+    state: RwLock<State>,
+    /// Counts changes; clients wait on it.
+    head: watch::Sender<u64>,
+    replay: RwLock<Option<Arc<dyn ReplayControl>>>,
+}
+
+/// A channel's newest rows and the position they stand at.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    pub(crate) position: Position,
+    pub(crate) known_at: Micros,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// `SESSION` of the protocol.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    session: i32,
+    epoch: i32,
+    seq: u64,
+    known_at: Micros,
+    started_at: Option<Micros>,
+    laps_completed: i32,
+    graph_hash: String,
+    facts_hash: String,
+    facts: u64,
+    known_at_quality: KnownAtQuality,
+    state: &'static str,
+    halted: Option<String>,
+    channels: Vec<ChannelSummary>,
+    replay: Option<Replay>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChannelSummary {
+    channel: &'static str,
+    delivery: Delivery,
+}
+
+/// How a subscription begins.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// What the client is told.
+    pub(crate) text: String,
+    /// Where its cursor stands.
+    pub(crate) position: Position,
+}
+
+/// What comes next for a cursor.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// As the ring says.
+    Next(Next),
+    /// The session has another epoch: the client begins anew.
+    OtherEpoch,
+}
+
+impl Feed {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.head.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) const fn session_key(&self) -> i32 {
+        self.session_key
+    }
+
+    /// Wakes whoever waits for the session's next commit.
+    pub(crate) fn head(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.read().position
+    }
+
+    /// The session's position, time and clock.
+    pub(crate) fn clock(&self) -> (Position, Micros, Clock) {
+        let state = self.read();
+        (state.position, state.known_at, state.clock.clone())
+    }
+
+    pub(crate) fn replay(&self) -> Option<Arc<dyn ReplayControl>> {
+        self.replay.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        let replay = self.replay().map(|replay| replay.status());
+        let state = self.read();
+        let (name, halted) = match &state.state {
+            SessionState::Live => ("LIVE", None),
+            SessionState::Complete => ("COMPLETE", None),
+            SessionState::Halted(reason) => ("HALTED", Some(reason.clone())),
+        };
+        Summary {
+            session: self.session_key,
+            epoch: state.position.epoch,
+            seq: state.position.seq,
+            known_at: state.known_at,
+            started_at: state.clock.started_at,
+            laps_completed: state.clock.laps_completed(),
+            graph_hash: state.graph_hash.to_string(),
+            facts_hash: state.facts_hash.to_string(),
+            facts: state.next_fact_seq,
+            known_at_quality: state.quality,
+            state: name,
+            halted,
+            channels: Channel::all().map(|channel| ChannelSummary { channel: channel.name(), delivery: channel.delivery() }).collect(),
+            replay,
+        }
+    }
+
+    pub(crate) fn table(&self, channel: Channel) -> Table {
+        let state = self.read();
+        let rows = state.channels.get(&channel).into_iter().flat_map(ChannelState::rows).cloned().collect();
+        Table { position: state.position, known_at: state.known_at, rows }
+    }
+
+    /// Begins a subscription: at `since` when frames can be continued from there, else with a snapshot.
+    pub(crate) fn start(&self, channel: Channel, since: Option<Position>) -> Start {
+        let state = self.read();
+        let channel_state = &state.channels[&channel];
+        let epoch = state.position.epoch;
+        if let Some(since) = since.filter(|since| since.epoch == epoch && since.seq <= state.position.seq) {
+            let is_held = channel_state.holds_after(since.seq);
+            if is_held || channel.delivery() == Delivery::Every {
+                let seq = if is_held { channel_state.stand(since.seq) } else { since.seq };
+                let position = Position { epoch, seq };
+                return Start { text: crate::message::recovered(channel.name(), self.session_key, position), position };
+            }
+        }
+        let (seq, known_at) = channel_state.last().unwrap_or((state.position.seq, state.known_at));
+        let position = Position { epoch, seq };
+        let envelope = Envelope { channel: channel.name(), session_key: self.session_key, position, known_at };
+        let joined = channel_state.joined();
+        drop(state);
+        Start { text: envelope.write("snapshot", None, &joined), position }
+    }
+
+    /// What comes after a cursor's position, about `write_bytes_max` of it.
+    pub(crate) fn after(&self, channel: Channel, position: Position) -> Step {
+        let state = self.read();
+        if position.epoch != state.position.epoch {
+            return Step::OtherEpoch;
+        }
+        let bytes_max = self.options.write_bytes_max;
+        Step::Next(state.channels[&channel].after(position.seq, position.epoch, self.session_key, bytes_max))
+    }
+
+    fn commit(&self, committed: &Committed<'_>) {
+        let committed_at = Instant::now();
+        let mut by_channel: BTreeMap<Channel, Vec<Row>> = BTreeMap::new();
+        let mut clock_facts = Vec::new();
+        let mut quality = None;
+        for fact in committed.facts.iter() {
+            let Some(channel) = Channel::named(fact.kind.name) else {
+                metrics::counter!(crate::metrics::FACTS_UNREADABLE).increment(1);
+                continue;
+            };
+            match Row::read(channel, fact.bytes) {
+                Ok((row, body)) => {
+                    quality = Some(row.quality);
+                    if let FactBody::RaceClock(clock) = body {
+                        clock_facts.push((row.known_at, clock));
+                    }
+                    by_channel.entry(channel).or_default().push(row);
+                }
+                Err(error) => {
+                    metrics::counter!(crate::metrics::FACTS_UNREADABLE).increment(1);
+                    tracing::error!(session_key = self.session_key, fact_seq = fact.fact_seq, %error, "a fact is not shown");
+                }
+            }
+        }
+        let position = Position { epoch: committed.epoch, seq: committed.last_seq };
+        let mut state = self.write();
+        if committed.epoch != state.position.epoch {
+            *state = State::new(committed.epoch);
+        }
+        state.position = position;
+        state.known_at = committed.known_at;
+        state.facts_hash = committed.facts_hash;
+        state.graph_hash = committed.graph_hash;
+        state.next_fact_seq = committed.next_fact_seq;
+        state.quality = quality.unwrap_or(state.quality);
+        for (known_at, clock) in &clock_facts {
+            state.clock.take(*known_at, clock);
+        }
+        for (channel, rows) in by_channel {
+            let envelope = Envelope { channel: channel.name(), session_key: self.session_key, position, known_at: committed.known_at };
+            if let Some(channel_state) = state.channels.get_mut(&channel) {
+                channel_state.commit(&envelope, rows, committed_at, &self.options);
+            }
+        }
+        drop(state);
+        self.changed();
+    }
+}
+
+/// All sessions of this process, as their readers see them.
+pub struct Hub {
+    options: Arc<Options>,
+    feeds: RwLock<BTreeMap<i32, Arc<Feed>>>,
+    /// The session that received input last; -1 for none.
+    latest: AtomicI64,
+    is_ready: AtomicBool,
+}
+
+impl Hub {
+    /// A hub without sessions, not ready yet.
+    #[must_use]
+    pub fn new(options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            options: Arc::new(options),
+            feeds: RwLock::default(),
+            latest: AtomicI64::new(-1),
+            is_ready: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) const fn options(&self) -> &Arc<Options> {
+        &self.options
+    }
+
+    /// Shows a session that stands in the log already. Must come before its first commit is announced.
+    ///
+    /// # Errors
+    /// When its rows cannot be read.
+    pub fn open(&self, opening: &Opening, reader: &dyn Reader) -> Result<(), ReadError> {
+        let Opening { session_key, epoch, last_seq, .. } = *opening;
+        let mut state = State::new(epoch);
+        for channel in Channel::all() {
+            let mut rows = Vec::new();
+            for fact in reader.latest(session_key, epoch, channel, None)? {
+                let (row, _) = Row::read(channel, &fact.bytes).map_err(|error| ReadError::Unavailable(error.to_string()))?;
+                state.quality = row.quality;
+                rows.push(row);
+            }
+            state.channels.insert(channel, ChannelState::restored(channel, last_seq, opening.known_at, rows, &self.options));
+        }
+        state.clock = read_clock(reader, session_key, epoch, self.options.look_back_page_facts)?;
+        state.position.seq = last_seq;
+        state.known_at = opening.known_at;
+        state.facts_hash = opening.facts_hash;
+        state.graph_hash = opening.graph_hash;
+        state.next_fact_seq = opening.next_fact_seq;
+        state.state = opening.state.clone();
+        let feed = self.feed_or_new(session_key, epoch);
+        *feed.write() = state;
+        feed.changed();
+        let latest = self.latest_feed();
+        if latest.is_none_or(|latest| latest.read().known_at <= opening.known_at) {
+            self.latest.store(i64::from(session_key), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Says that every session is restored: `/readyz` answers 200 from now on.
+    pub fn set_ready(&self) {
+        self.is_ready.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// Takes a commit: rows, frames, head. One that was announced before changes nothing. Called by the session's engine thread.
+    pub fn committed(&self, committed: &Committed<'_>) {
+        let feed = self.feed_or_new(committed.session_key, committed.epoch);
+        let is_known = {
+            let state = feed.read();
+            let is_empty = state.position.seq == 0 && state.next_fact_seq == 0 && state.known_at == Micros(0);
+            !is_empty && (committed.epoch, committed.last_seq) <= (state.position.epoch, state.position.seq)
+        };
+        if is_known {
+            return;
+        }
+        feed.commit(committed);
+        self.latest.store(i64::from(committed.session_key), Ordering::Release);
+    }
+
+    /// Says whether a session goes on.
+    pub fn set_state(&self, session_key: i32, state: SessionState) {
+        if let Some(feed) = self.feed(session_key) {
+            feed.write().state = state;
+            feed.changed();
+        }
+    }
+
+    /// Gives readers the replay that feeds a session, or takes it from them. The session may not have begun yet.
+    pub fn set_replay(&self, session_key: i32, replay: Option<Arc<dyn ReplayControl>>) {
+        let feed = self.feed_or_new(session_key, 0);
+        *feed.replay.write().unwrap_or_else(PoisonError::into_inner) = replay;
+        if self.latest_feed().is_none() {
+            self.latest.store(i64::from(session_key), Ordering::Release);
+        }
+    }
+
+    fn feeds(&self) -> RwLockReadGuard<'_, BTreeMap<i32, Arc<Feed>>> {
+        self.feeds.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn summaries(&self) -> Vec<Summary> {
+        let feeds: Vec<Arc<Feed>> = self.feeds().values().cloned().collect();
+        feeds.iter().map(|feed| feed.summary()).collect()
+    }
+
+    fn feed(&self, session_key: i32) -> Option<Arc<Feed>> {
+        self.feeds().get(&session_key).cloned()
+    }
+
+    fn latest_feed(&self) -> Option<Arc<Feed>> {
+        i32::try_from(self.latest.load(Ordering::Acquire)).ok().and_then(|session_key| self.feed(session_key))
+    }
+
+    /// The session of this name.
+    pub(crate) fn named(&self, name: SessionName) -> Option<Arc<Feed>> {
+        match name {
+            SessionName::Key(session_key) => self.feed(session_key),
+            SessionName::Latest => self.latest_feed(),
+        }
+    }
+
+    fn feed_or_new(&self, session_key: i32, epoch: i32) -> Arc<Feed> {
+        if let Some(feed) = self.feed(session_key) {
+            return feed;
+        }
+        let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            Arc::new(Feed {
+                session_key,
+                options: self.options.clone(),
+                state: RwLock::new(State::new(epoch)),
+                head: watch::Sender::new(0),
+                replay: RwLock::default(),
+            })
+        };
+        feeds.entry(session_key).or_insert_with(new).clone()
+    }
+}
+
+/// The clock of a session's derivation, from its facts.
+pub(crate) fn read_clock(reader: &dyn Reader, session_key: i32, epoch: i32, page: usize) -> Result<Clock, ReadError> {
+    let mut clock = Clock::default();
+    let Some(channel) = Channel::named("race_clock") else { return Ok(clock) };
+    let mut span = Span::default();
+    loop {
+        let facts = reader.history(session_key, epoch, channel, span, page)?;
+        for fact in &facts {
+            if let Ok((row, FactBody::RaceClock(body))) = Row::read(channel, &fact.bytes) {
+                clock.take(row.known_at, &body);
+            }
+        }
+        match facts.last() {
+            Some(last) if facts.len() >= page => span.from_fact_seq = last.fact_seq + 1,
+            _ => return Ok(clock),
+        }
+    }
+}

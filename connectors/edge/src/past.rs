@@ -1,0 +1,194 @@
+//! Looks at the past: bounded in number, each computed once however many ask, the last ones kept.
+//!
+//! A channel at a moment is the newest fact of each key known by then; nothing is derived again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pitwall_engine::Micros;
+use pitwall_schemas::moment::{Bound, Moment, NoSuchMoment};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+use crate::channel::Channel;
+use crate::hub::{Feed, Table, read_clock};
+use crate::message::Position;
+use crate::options::Options;
+use crate::problem::Problem;
+use crate::reader::{ReadError, Reader, Span};
+use crate::row::Row;
+
+type Key = (i32, i32, u64, Channel);
+type Look = Arc<OnceCell<Arc<Vec<Row>>>>;
+
+#[derive(Debug, Default)]
+struct Cache {
+    looks: BTreeMap<Key, Look>,
+    order: VecDeque<Key>,
+}
+
+/// Reads of the log and the store, each within its bound.
+pub(crate) struct Past {
+    reader: Arc<dyn Reader>,
+    options: Arc<Options>,
+    looks: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    cache: Mutex<Cache>,
+}
+
+/// Facts that a client missed.
+#[derive(Debug)]
+pub(crate) enum CaughtUp {
+    /// All of them, and when the last record they cover became known.
+    Rows(Vec<Row>, Micros),
+    /// More than a client may catch up.
+    TooFar,
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(detail) => Self::busy(detail),
+            ReadError::Unsupported(detail) => Self::new(hyper::StatusCode::NOT_IMPLEMENTED, detail),
+        }
+    }
+}
+
+impl From<NoSuchMoment> for Problem {
+    fn from(error: NoSuchMoment) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl Past {
+    pub(crate) fn new(reader: Arc<dyn Reader>, options: Arc<Options>) -> Self {
+        Self {
+            reader,
+            looks: Arc::new(Semaphore::new(options.looks_back_max)),
+            reads: Arc::new(Semaphore::new(options.reads_max)),
+            options,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// Runs a blocking read off the async threads. The permit lives as long as the read, even when nobody waits for it any more.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        read: impl FnOnce(&dyn Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&*reader)
+        });
+        read.await.map_err(|_| Problem::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, "a read of the log failed"))?.map_err(Problem::from)
+    }
+
+    /// A short read: waits for its turn.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = self.reads.clone().acquire_owned().await.map_err(|_| Problem::busy("the server stops"))?;
+        self.blocking(permit, read).await
+    }
+
+    /// A long read: refused when too many run.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Ok(permit) = self.looks.clone().try_acquire_owned() else {
+            metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "refused").increment(1);
+            return Err(Problem::busy(format!("{} looks at the past run already: try again in a second", self.options.looks_back_max)));
+        };
+        self.blocking(permit, read).await
+    }
+
+    /// Where in the ledger a moment is, in a session's epoch.
+    pub(crate) async fn place(&self, feed: &Feed, epoch: i32, moment: Moment) -> Result<(Position, Micros), Problem> {
+        let (current, now, mut clock) = feed.clock();
+        let session_key = feed.session_key();
+        if epoch != current.epoch && matches!(moment, Moment::Lap(_) | Moment::RaceClock(_)) {
+            let page = self.options.look_back_page_facts;
+            clock = self.read(move |reader| read_clock(reader, session_key, epoch, page)).await?;
+        }
+        let bound = clock.bound(moment)?;
+        let place = self.read(move |reader| {
+            let seq = match bound {
+                Bound::Seq(seq) => Some(seq),
+                Bound::KnownAt(time) if time >= now => Some(current.seq),
+                Bound::KnownAt(time) => reader.last_known_by(session_key, time)?,
+                // Of the records at or after that time the first one counts.
+                Bound::Reached(time) => Some(reader.last_known_by(session_key, time.plus(-1))?.map_or(0, |seq| seq + 1)),
+            };
+            let Some(seq) = seq.filter(|&seq| seq <= current.seq) else { return Ok(Err(seq)) };
+            Ok(reader.known_at(session_key, seq)?.map(|known_at| (seq, known_at)).ok_or(Some(seq)))
+        });
+        match place.await? {
+            Ok((seq, known_at)) => Ok((Position { epoch, seq }, known_at)),
+            Err(Some(_)) => Err(NoSuchMoment::AfterEnd(current.seq).into()),
+            Err(None) => Err(Problem::bad_request("the session begins later: nothing of it was known then")),
+        }
+    }
+
+    /// A channel at a place in the ledger.
+    pub(crate) async fn table(&self, feed: &Feed, channel: Channel, (position, known_at): (Position, Micros)) -> Result<Table, Problem> {
+        let session_key = feed.session_key();
+        let key = (session_key, position.epoch, position.seq, channel);
+        let look = self.kept(key);
+        if look.initialized() {
+            metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "cached").increment(1);
+        }
+        let compute = || async move {
+            let rows = self.look(move |reader| table_at(reader, session_key, position.epoch, channel, known_at)).await?;
+            metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "computed").increment(1);
+            Ok::<_, Problem>(Arc::new(rows))
+        };
+        let rows = look.get_or_try_init(compute).await?;
+        Ok(Table { position, known_at, rows: rows.to_vec() })
+    }
+
+    fn kept(&self, key: Key) -> Look {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = cache.looks.get(&key) {
+            return look.clone();
+        }
+        let look = Look::default();
+        cache.looks.insert(key, look.clone());
+        cache.order.push_back(key);
+        while cache.order.len() > self.options.looks_back_cached_max {
+            let Some(oldest) = cache.order.pop_front() else { break };
+            cache.looks.remove(&oldest);
+        }
+        look
+    }
+
+    /// The facts of a channel that belong to the ledger records after `after` up to `through`.
+    pub(crate) async fn catch_up(&self, session_key: i32, channel: Channel, after: Position, through: u64) -> Result<CaughtUp, Problem> {
+        let facts_max = self.options.catch_up_facts_max;
+        let caught_up = self.read(move |reader| {
+            let known_at = |seq| {
+                let missing = || ReadError::Unavailable(format!("ledger record {seq} of session {session_key} cannot be read"));
+                reader.known_at(session_key, seq)?.ok_or_else(missing)
+            };
+            let (known_after, known_by) = (known_at(after.seq)?, known_at(through)?);
+            let span = Span { from_fact_seq: 0, known_after: Some(known_after), known_by: Some(known_by) };
+            let facts = reader.history(session_key, after.epoch, channel, span, facts_max + 1)?;
+            if facts.len() > facts_max {
+                return Ok(CaughtUp::TooFar);
+            }
+            let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
+            let rows: Result<Vec<Row>, _> = rows.collect();
+            Ok(CaughtUp::Rows(rows.map_err(|error| ReadError::Unavailable(error.to_string()))?, known_by))
+        });
+        caught_up.await
+    }
+}
+
+/// The newest fact of each key known by then, in order of the keys.
+fn table_at(reader: &dyn Reader, session_key: i32, epoch: i32, channel: Channel, known_at: Micros) -> Result<Vec<Row>, ReadError> {
+    let facts = reader.latest(session_key, epoch, channel, Some(known_at))?;
+    let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
+    rows.collect::<Result<_, _>>().map_err(|error| ReadError::Unavailable(error.to_string()))
+}

@@ -1,0 +1,30 @@
+# Everything a developer runs, by name. The README's two commands need none of this.
+
+# Every test, as the README says.
+test:
+    tests/run
+
+# Format and lint.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Measurements in the README.
+bench:
+    cargo run --release -p pitwall-bench
+
+# Lines covered, by crate.
+coverage:
+    cargo llvm-cov --workspace --profile ci --summary-only
+
+# Dependencies against the policy.
+deny:
+    cargo deny check licenses bans sources
+
+# Mutate the decoders' corpora for a while: `just fuzz sample_json 600`.
+fuzz target seconds="300":
+    cd schemas && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# Write golden files anew after a change that was meant.
+bless:
+    UPDATE_EXPECT=1 cargo test --profile ci --test golden

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 
 use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::session::Output;
-use pitwall_schemas::codec::Fact;
+use pitwall_schemas::codec::{Avro, Fact};
 use pitwall_schemas::facts::{EstimatedLap, EstimatedPlace, LineSource, PitPass, PositionCheck, TimingLine};
 use pitwall_schemas::raw::{Collection, Sample};
 

@@ -1,7 +1,7 @@
 //! Estimated laps: a lap time from two crossings of the timing line, with its error bound; what there is when OpenF1 sends no time.
 //!
 //! * In a race laps count from the start: lap 1 begins when the session does, and a lap begun after the session finished is dropped.
-//!   Elsewhere, and after a late join, a lap has a time but no number.
+//!   Elsewhere, after a late join, and when the line was not known before any car could come round, a lap has a time but no number.
 //! * A crossing less than [`EstimatedLapsOperator::lap_ms_min`] after the last, or after the start, ends no lap: the back of the grid
 //!   stands behind the line.
 //! * After a silence in which a crossing may be missing, neither time nor number is known.
@@ -10,7 +10,7 @@
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
-use pitwall_schemas::facts::{EstimatedLap, LineCrossing, SessionState, TrackStatus};
+use pitwall_schemas::facts::{EstimatedLap, LineCrossing, SessionState, TimingLine, TrackStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
@@ -38,6 +38,8 @@ pub struct State {
     /// When the race started, and the ledger records that said so.
     started: Option<(Micros, Vec<u64>)>,
     finished_at: Option<Micros>,
+    /// When a timing line was first known.
+    line_known_at: Option<Micros>,
     cars: ByDriver<Car>,
 }
 
@@ -89,17 +91,22 @@ impl Handle<TrackStatus> for EstimatedLapsOperator {
     }
 }
 
+impl Handle<TimingLine> for EstimatedLapsOperator {
+    fn apply(&self, state: &mut State, _line: &TimingLine, context: &mut Context<'_, EstimatedLap>) {
+        state.line_known_at.get_or_insert(context.now());
+    }
+}
+
 impl Handle<LineCrossing> for EstimatedLapsOperator {
     fn apply(&self, state: &mut State, crossing: &LineCrossing, context: &mut Context<'_, EstimatedLap>) {
         let car = state.cars.entry(crossing.driver_number);
         if !car.has_crossed
             && let Some((at, causes)) = &state.started
+            && state.line_known_at.is_some_and(|line_known_at| line_known_at.since(*at) < self.lap_ms_min * 1_000)
         {
             car.began = Some(Beginning { at: *at, error_ms: self.start_error_ms, speed: None, causes: causes.clone() });
             car.laps_completed = Some(0);
         }
-        // The first crossing has nothing before it to be unbroken from; a race's first follows the start.
-        let is_unbroken = crossing.is_unbroken || (!car.has_crossed && state.started.is_some());
         car.has_crossed = true;
         let is_too_soon = |began: &Beginning| crossing.crossed_at.since(began.at) < self.lap_ms_min * 1_000;
         if car.began.as_ref().is_some_and(is_too_soon) {
@@ -107,7 +114,7 @@ impl Handle<LineCrossing> for EstimatedLapsOperator {
         }
         let causes = context.causes().to_vec();
         let now = Beginning { at: crossing.crossed_at, error_ms: crossing.error_ms, speed: Some(crossing.speed), causes: causes.clone() };
-        let began = car.began.replace(now).filter(|_| is_unbroken);
+        let began = car.began.replace(now).filter(|_| crossing.is_unbroken);
         let Some(began) = began else {
             car.laps_completed = None;
             return;

@@ -63,8 +63,9 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         graph.publish(timing_line::TimingLineOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status).stream(telemetry));
     let line_crossings =
         graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
-    let estimated_laps =
-        graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| inputs.stream(track_status).stream(line_crossings));
+    let estimated_laps = graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| {
+        inputs.stream(track_status).stream(timing_line).stream(line_crossings)
+    });
     let estimated_order = graph.publish(estimated_order::EstimatedOrderOperator::default(), |inputs| inputs.stream(estimated_laps));
     graph.publish(position_check::PositionCheckOperator::default(), |inputs| inputs.stream(estimated_order).stream(positions));
     graph.publish(pit_passes::PitPassesOperator::default(), |inputs| inputs.stream(estimated_laps).stream(telemetry));

@@ -199,7 +199,7 @@ impl Handle<Telemetry> for LineCrossingsOperator {
         let Some(line) = state.line.filter(|_| packet.channel == Channel::Location) else { return };
         let Some(newest) = packet.samples.last().map(|row| row.date) else { return };
         let car = state.cars.entry(packet.driver_number);
-        car.is_broken |= car.heard_at.is_none_or(|heard_at| packet.samples[0].date.since(heard_at) > self.silence_ms_max * 1_000);
+        car.is_broken |= car.heard_at.is_some_and(|heard_at| packet.samples[0].date.since(heard_at) > self.silence_ms_max * 1_000);
         car.heard_at = car.heard_at.max(Some(newest));
         let mut is_near = false;
         for row in &packet.samples {

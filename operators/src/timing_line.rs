@@ -31,13 +31,16 @@ const WAY_MIN: f64 = 1_000.0;
 /// Lap starts farther than this, dm, from the middle of all are not at the line.
 const OUTLIER: i32 = 1_000;
 
+/// How long after the start, µs, a car first heard of then still stands on the grid: reactions take some 0.3 s.
+const STANDING_MAX: i64 = 500_000;
+
 /// Longest gap between two fixes that still tells where the car was in between, µs.
 const BRACKET_MAX: i64 = 1_000_000;
 
 /// Learns the line.
 #[derive(Debug, Clone, Copy)]
 pub struct TimingLineOperator {
-    /// From the timing line forward to where pole stands, m. Zandvoort's lines are 61 m apart; that pole stands 69 m beyond the timing
+    /// From the timing line forward to where pole stands, m. Zandvoort's lines are 61 m apart; that pole stands 64 m beyond the timing
     /// line is what the fit of its laps gives.
     pub line_to_pole_m: i32,
     /// How far that may be off at an unknown circuit, m.
@@ -52,7 +55,7 @@ pub struct TimingLineOperator {
 
 impl Default for TimingLineOperator {
     fn default() -> Self {
-        Self { line_to_pole_m: 69, grid_error_m: 262, grid_gap_m_max: 30, lap_starts_min: 20, lap_starts_max: 320 }
+        Self { line_to_pole_m: 64, grid_error_m: 262, grid_gap_m_max: 30, lap_starts_min: 20, lap_starts_max: 320 }
     }
 }
 
@@ -61,6 +64,7 @@ impl Default for TimingLineOperator {
 pub struct State {
     is_race: bool,
     is_grid_done: bool,
+    started_at: Option<Micros>,
     start_causes: Vec<u64>,
     cars: ByDriver<Car>,
     lap_starts: Vec<LapStart>,
@@ -127,14 +131,20 @@ fn mean(values: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
 }
 
 impl Car {
-    fn take(&mut self, fix: Fix) {
-        if self.recent.last().is_some_and(|last| fix.date <= last.date) {
+    fn take(&mut self, fix: Fix, started_at: Option<Micros>) {
+        // A packet may arrive before one that was measured earlier.
+        let is_standing = |started_at: Micros| (0..=STANDING_MAX).contains(&fix.date.since(started_at));
+        if started_at.is_some_and(is_standing) && self.stood.is_none_or(|stood| fix.date < stood.date) {
+            (self.stood, self.way) = (Some(fix), None);
+        }
+        let at = self.recent.partition_point(|kept| kept.date < fix.date);
+        if self.recent.get(at).is_some_and(|kept| kept.date == fix.date) {
             return;
         }
-        if self.recent.len() == RECENT_MAX {
+        self.recent.insert(at, fix);
+        if self.recent.len() > RECENT_MAX {
             self.recent.remove(0);
         }
-        self.recent.push(fix);
         if let (Some(stood), None) = (self.stood, self.way) {
             let way = way(stood, fix);
             self.way = (dot(way, way) >= WAY_MIN * WAY_MIN).then_some(way);
@@ -294,6 +304,7 @@ impl Handle<TrackStatus> for TimingLineOperator {
         }
         state.start_causes = context.causes().to_vec();
         let started_at = context.event_time();
+        state.started_at = Some(started_at);
         for (_, car) in state.cars.iter_mut() {
             car.stood = car.recent.iter().rev().find(|fix| fix.date <= started_at).copied();
         }
@@ -322,7 +333,7 @@ impl Handle<Telemetry> for TimingLineOperator {
         let had_way = car.way.is_some();
         for (row, cause) in packet.samples.iter().zip(context.causes()) {
             if let (Some(x), Some(y)) = (row.x, row.y) {
-                car.take(Fix { date: row.date, x, y, speed: row.speed, cause: *cause });
+                car.take(Fix { date: row.date, x, y, speed: row.speed, cause: *cause }, state.started_at);
             }
         }
         let has_gone = car.way.is_some() && !had_way;

@@ -39,7 +39,7 @@ pub struct LineCrossingsOperator {
     pub settle_ms: i64,
     /// Longest silence after which a crossing may be missing, ms.
     pub silence_ms_max: i64,
-    /// Fastest that a car crosses in the pit lane, km/h: the limit of 80 and what the reading is late.
+    /// Fastest that a car crosses in the pit lane, km/h: where the lane begins at the line it is still braking.
     pub pit_speed_max: i32,
     /// How far the pit lane is beside the path of fast cars at least, m.
     pub pit_offset_m: i32,
@@ -49,7 +49,7 @@ pub struct LineCrossingsOperator {
 
 impl Default for LineCrossingsOperator {
     fn default() -> Self {
-        Self { window_ms: 1_500, settle_ms: 1_500, silence_ms_max: 5_000, pit_speed_max: 90, pit_offset_m: 6, fast_speed_min: 150 }
+        Self { window_ms: 1_500, settle_ms: 1_500, silence_ms_max: 5_000, pit_speed_max: 140, pit_offset_m: 6, fast_speed_min: 150 }
     }
 }
 
@@ -68,6 +68,19 @@ struct Line {
     y: f64,
     heading: (f64, f64),
     error_m: i32,
+}
+
+impl Line {
+    /// How far a point is beyond the line and to the left of the line's own point, dm.
+    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let (x, y) = (x - self.x, y - self.y);
+        (x * self.heading.0 + y * self.heading.1, y * self.heading.0 - x * self.heading.1)
+    }
+
+    /// The point that [`place`](Self::place) puts there.
+    fn point(&self, along: f64, beside: f64) -> (f64, f64) {
+        (self.x + along * self.heading.0 - beside * self.heading.1, self.y + along * self.heading.1 + beside * self.heading.0)
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -185,12 +198,16 @@ impl Operator for LineCrossingsOperator {
 impl Handle<TimingLine> for LineCrossingsOperator {
     fn apply(&self, state: &mut State, line: &TimingLine, _context: &mut Context<'_, LineCrossing>) {
         let heading = (line.heading_x, line.heading_y);
-        state.line = Some(Line { x: f64::from(line.x), y: f64::from(line.y), heading, error_m: line.error_m });
-        state.fast = (0.0, 0);
-        // A crossing of the former line that is not said yet is of the same car at the same moment: it is said with the fixes it had.
-        for (_, car) in state.cars.iter_mut().filter(|(_, car)| car.pending.is_none()) {
-            car.near.clear();
+        let line = Line { x: f64::from(line.x), y: f64::from(line.y), heading, error_m: line.error_m };
+        if let Some(former) = state.line.replace(line) {
+            // A car between the two lines must cross the new one neither twice nor never, so its fixes are kept.
+            for (_, car) in state.cars.iter_mut() {
+                for fix in car.near.iter_mut().chain(car.pending.iter_mut().flat_map(|(before, after)| [before, after])) {
+                    (fix.along, fix.beside) = line.place(former.point(fix.along, fix.beside));
+                }
+            }
         }
+        state.fast = (0.0, 0);
     }
 }
 
@@ -204,9 +221,7 @@ impl Handle<Telemetry> for LineCrossingsOperator {
         let mut is_near = false;
         for row in &packet.samples {
             let (Some(x), Some(y)) = (row.x, row.y) else { continue };
-            let (x, y) = (f64::from(x) - line.x, f64::from(y) - line.y);
-            let along = x * line.heading.0 + y * line.heading.1;
-            let beside = y * line.heading.0 - x * line.heading.1;
+            let (along, beside) = line.place((f64::from(x), f64::from(y)));
             if along.abs() > FAR || beside.abs() > FAR {
                 if car.pending.is_none() {
                     car.has_been_far = true;
@@ -217,11 +232,10 @@ impl Handle<Telemetry> for LineCrossingsOperator {
             }
             is_near = true;
             let fix = Fix { date: row.date, along, beside, speed: row.speed };
-            if let Some(before) = car.near.last().filter(|last| last.date < fix.date)
-                && car.has_been_far
-                && before.along < 0.0
+            if car.has_been_far
                 && along >= 0.0
                 && beside.abs() <= BESIDE_MAX
+                && let Some(before) = car.near.iter().rev().find(|kept| kept.date < fix.date && kept.along < 0.0)
             {
                 car.pending = Some((*before, fix));
                 car.has_been_far = false;

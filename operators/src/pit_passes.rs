@@ -22,11 +22,13 @@ pub struct PitPassesOperator {
     pub lane_speed_max: i32,
     /// Fastest that still counts as standing, km/h.
     pub standing_speed_max: i32,
+    /// How long before it has slowed down a car may cross the line, ms: where the lane begins at the line, drivers brake on it.
+    pub entry_ms_max: i64,
 }
 
 impl Default for PitPassesOperator {
     fn default() -> Self {
-        Self { lane_speed_max: 82, standing_speed_max: 2 }
+        Self { lane_speed_max: 82, standing_speed_max: 2, entry_ms_max: 3_000 }
     }
 }
 
@@ -43,6 +45,16 @@ struct Car {
     slow: Option<Spell>,
     /// The last spell that ended: its lap may become known after it.
     ended: Option<Spell>,
+    /// A lap that ended in the pit lane before a spell was known.
+    lap: Option<InLap>,
+}
+
+/// A lap that ended in the pit lane, and the ledger records it came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct InLap {
+    ended_at: Micros,
+    number: Option<i32>,
+    causes: Vec<u64>,
 }
 
 /// A time at or below the limit.
@@ -53,8 +65,7 @@ struct Spell {
     standing: Option<Standing>,
     cause: u64,
     end_cause: u64,
-    /// The lap that ended in the pit lane during it, and the ledger records it came from.
-    lap: Option<(Option<i32>, Vec<u64>)>,
+    lap: Option<InLap>,
 }
 
 /// The dates of the last sample before, the first and the last while the car stood, and of the first after.
@@ -67,12 +78,22 @@ struct Standing {
 }
 
 impl Spell {
-    fn contains(&self, moment: Micros) -> bool {
-        moment >= self.began_at && self.ended_at.is_none_or(|ended_at| moment <= ended_at)
+    /// Takes the lap if it ended during the spell or up to `entry_us_max` before.
+    fn take(&mut self, lap: &mut Option<InLap>, entry_us_max: i64) -> bool {
+        let is_of_spell = |lap: &InLap| {
+            self.lap.is_none()
+                && self.began_at.since(lap.ended_at) <= entry_us_max
+                && self.ended_at.is_none_or(|left_at| lap.ended_at <= left_at)
+        };
+        if lap.as_ref().is_some_and(is_of_spell) {
+            self.lap = lap.take();
+            return true;
+        }
+        false
     }
 
     fn say(&self, driver_number: i32, context: &mut Context<'_, PitPass>) {
-        let (Some(left_at), Some((lap_number, causes))) = (self.ended_at, &self.lap) else { return };
+        let (Some(left_at), Some(lap)) = (self.ended_at, &self.lap) else { return };
         let (stationary, error) = self.standing.map_or((0, 0), |standing| {
             let shortest = standing.until.since(standing.from);
             let longest = standing.moved_from.unwrap_or(standing.until).since(standing.moved_until);
@@ -80,14 +101,14 @@ impl Spell {
         });
         let fact = PitPass {
             driver_number,
-            lap_number: *lap_number,
+            lap_number: lap.number,
             entered_at: self.began_at,
             left_at,
             lane_ms: (left_at.since(self.began_at) / 1_000) as i32,
             stationary_ms: (stationary / 1_000) as i32,
             stationary_error_ms: (error / 1_000) as i32,
         };
-        let causes = in_order(causes.iter().chain([&self.cause, &self.end_cause]).map(|cause| Some(*cause)));
+        let causes = in_order(lap.causes.iter().chain([&self.cause, &self.end_cause]).map(|cause| Some(*cause)));
         context.draft(fact).because(&causes).at(left_at).emit();
     }
 }
@@ -99,7 +120,11 @@ impl Operator for PitPassesOperator {
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("lane_speed_max", self.lane_speed_max.to_string()), ("standing_speed_max", self.standing_speed_max.to_string())]
+        vec![
+            ("lane_speed_max", self.lane_speed_max.to_string()),
+            ("standing_speed_max", self.standing_speed_max.to_string()),
+            ("entry_ms_max", self.entry_ms_max.to_string()),
+        ]
     }
 }
 
@@ -122,6 +147,7 @@ impl PitPassesOperator {
         }
         let began_at = if last.1 > self.lane_speed_max { self.limit_passed_at(last, (date, speed)) } else { last.0 };
         let spell = car.slow.get_or_insert_with(|| Spell { began_at, cause, ..Spell::default() });
+        spell.take(&mut car.lap, self.entry_ms_max * 1_000);
         match &mut spell.standing {
             standing if speed <= self.standing_speed_max => {
                 let standing = standing.get_or_insert(Standing { moved_until: last.0, from: date, until: date, moved_from: None });
@@ -155,12 +181,15 @@ impl Handle<Telemetry> for PitPassesOperator {
 impl Handle<EstimatedLap> for PitPassesOperator {
     fn apply(&self, state: &mut State, lap: &EstimatedLap, context: &mut Context<'_, PitPass>) {
         let Some(car) = state.cars.get_mut(lap.driver_number).filter(|_| lap.is_in_lap == Some(true)) else { return };
-        let lap_of_spell = Some((lap.lap_number, context.causes().to_vec()));
-        if let Some(spell) = car.slow.as_mut().filter(|spell| spell.contains(lap.ended_at)) {
-            spell.lap = lap_of_spell;
-        } else if let Some(spell) = car.ended.as_mut().filter(|spell| spell.lap.is_none() && spell.contains(lap.ended_at)) {
-            spell.lap = lap_of_spell;
-            spell.say(lap.driver_number, context);
+        car.lap = Some(InLap { ended_at: lap.ended_at, number: lap.lap_number, causes: context.causes().to_vec() });
+        let entry_us_max = self.entry_ms_max * 1_000;
+        if car.slow.as_mut().is_some_and(|spell| spell.take(&mut car.lap, entry_us_max)) {
+            return;
+        }
+        if let Some(ended) = &mut car.ended
+            && ended.take(&mut car.lap, entry_us_max)
+        {
+            ended.say(lap.driver_number, context);
         }
     }
 }

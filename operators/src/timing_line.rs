@@ -34,6 +34,9 @@ const OUTLIER: i32 = 1_000;
 /// How long after the start, µs, a car first heard of then still stands on the grid: reactions take some 0.3 s.
 const STANDING_MAX: i64 = 500_000;
 
+/// How long after a lap began, µs, its fixes and speeds have come, in whatever order the packets did.
+const ARRIVAL_MAX: i64 = 2_000_000;
+
 /// Longest gap between two fixes that still tells where the car was in between, µs.
 const BRACKET_MAX: i64 = 1_000_000;
 
@@ -76,6 +79,8 @@ pub struct State {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
     recent: Vec<Fix>,
+    /// Newest speeds, km/h.
+    speeds: Vec<(Micros, i32)>,
     /// Where it stood at the start.
     stood: Option<Fix>,
     /// Its way from there, once long enough.
@@ -91,8 +96,6 @@ struct Fix {
     date: Micros,
     x: i32,
     y: i32,
-    /// km/h.
-    speed: Option<i32>,
     cause: u64,
 }
 
@@ -151,22 +154,36 @@ impl Car {
         }
     }
 
-    /// Places a lap's start between two fixes, once there is one after it.
+    fn take_speed(&mut self, date: Micros, speed: i32) {
+        if self.speeds.len() == RECENT_MAX {
+            self.speeds.remove(0);
+        }
+        let at = self.speeds.partition_point(|(kept, _)| *kept < date);
+        self.speeds.insert(at, (date, speed));
+    }
+
+    /// Places a lap's start between two fixes and two speeds, once both have come.
     fn place_lap_start(&mut self) -> Option<LapStart> {
         let (started_at, cause) = self.lap_start?;
-        let after = self.recent.iter().position(|fix| fix.date >= started_at)?;
-        self.lap_start = None;
-        let (before, after) = (*self.recent.get(after.checked_sub(1)?)?, self.recent[after]);
-        let span = after.date.since(before.date);
-        if span > BRACKET_MAX {
+        let has_come = |newest: Option<Micros>| newest.is_some_and(|newest| newest.since(started_at) > ARRIVAL_MAX);
+        if !has_come(self.recent.last().map(|fix| fix.date)) || !has_come(self.speeds.last().map(|(date, _)| *date)) {
             return None;
         }
+        self.lap_start = None;
+        let after = self.recent.partition_point(|fix| fix.date < started_at);
+        let (before, after) = (*self.recent.get(after.checked_sub(1)?)?, *self.recent.get(after)?);
+        let next = self.speeds.partition_point(|(date, _)| *date < started_at);
+        let (previous, next) = (*self.speeds.get(next.checked_sub(1)?)?, *self.speeds.get(next)?);
+        if after.date.since(before.date) > BRACKET_MAX || next.0.since(previous.0) > BRACKET_MAX {
+            return None;
+        }
+        let share = |before: Micros, after: Micros| started_at.since(before) as f64 / after.since(before) as f64;
         let way = way(before, after);
-        let (share, seconds) = (started_at.since(before.date) as f64 / span as f64, span as f64 / 1e6);
-        let heading = unit(way).unwrap_or((0.0, 0.0));
-        let speed = before.speed.map_or(dot(way, way).sqrt() / seconds, |speed| f64::from(speed) / 0.36);
+        let gone = share(before.date, after.date);
+        let speed = (f64::from(previous.1) + share(previous.0, next.0) * f64::from(next.1 - previous.1)) / 0.36;
+        let heading = unit(way)?;
         Some(LapStart {
-            position: (f64::from(before.x) + share * way.0, f64::from(before.y) + share * way.1),
+            position: (f64::from(before.x) + gone * way.0, f64::from(before.y) + gone * way.1),
             velocity: (heading.0 * speed, heading.1 * speed),
             causes: [cause, after.cause],
         })
@@ -188,26 +205,24 @@ fn fit(starts: &[LapStart]) -> Option<Fit> {
         return None;
     }
     let position = mean(near.iter().map(|start| start.position));
-    let velocity = mean(near.iter().map(|start| start.velocity));
+    let heading = unit(mean(near.iter().map(|start| start.velocity)))?;
+    // Along the mean direction alone: the direction of a single velocity is noise.
+    let along = |start: &LapStart| dot((start.position.0 - position.0, start.position.1 - position.1), heading);
+    let speed = |start: &LapStart| dot(start.velocity, start.velocity).sqrt();
+    let speed_mean = near.iter().map(|start| speed(start)).sum::<f64>() / count;
     let (mut spread, mut product) = (0.0, 0.0);
     for start in &near {
-        let from_mean = (start.velocity.0 - velocity.0, start.velocity.1 - velocity.1);
-        spread += dot(from_mean, from_mean);
-        product += dot(from_mean, (start.position.0 - position.0, start.position.1 - position.1));
+        spread += (speed(start) - speed_mean) * (speed(start) - speed_mean);
+        product += (speed(start) - speed_mean) * along(start);
     }
     if spread <= 0.0 {
         return None;
     }
     let offset_s = product / spread;
-    let point = (position.0 - velocity.0 * offset_s, position.1 - velocity.1 * offset_s);
-    let mut squares = 0.0;
-    for start in &near {
-        let left = (start.position.0 - point.0 - start.velocity.0 * offset_s, start.position.1 - point.1 - start.velocity.1 * offset_s);
-        squares += dot(left, left);
-    }
-    let variance = squares / (2.0 * count - 3.0);
-    let error_dm = 2.0 * (variance * (1.0 / count + dot(velocity, velocity) / spread)).sqrt();
-    Some(Fit { point, heading: unit(velocity)?, offset_s, error_dm })
+    let squares: f64 = near.iter().map(|start| along(start) - (speed(start) - speed_mean) * offset_s).map(|left| left * left).sum();
+    let error_dm = 2.0 * (squares / (count - 2.0) * (1.0 / count + speed_mean * speed_mean / spread)).sqrt();
+    let back = speed_mean * offset_s;
+    Some(Fit { point: (position.0 - back * heading.0, position.1 - back * heading.1), heading, offset_s, error_dm })
 }
 
 impl TimingLineOperator {
@@ -326,14 +341,16 @@ impl Handle<Lap> for TimingLineOperator {
 
 impl Handle<Telemetry> for TimingLineOperator {
     fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, TimingLine>) {
-        if state.is_settled || packet.channel != Channel::Location {
+        if state.is_settled {
             return;
         }
         let car = state.cars.entry(packet.driver_number);
         let had_way = car.way.is_some();
         for (row, cause) in packet.samples.iter().zip(context.causes()) {
-            if let (Some(x), Some(y)) = (row.x, row.y) {
-                car.take(Fix { date: row.date, x, y, speed: row.speed, cause: *cause }, state.started_at);
+            match (packet.channel, row.x, row.y, row.speed) {
+                (Channel::Location, Some(x), Some(y), _) => car.take(Fix { date: row.date, x, y, cause: *cause }, state.started_at),
+                (Channel::CarData, _, _, Some(speed)) => car.take_speed(row.date, speed),
+                _ => {}
             }
         }
         let has_gone = car.way.is_some() && !had_way;

@@ -136,3 +136,15 @@ impl Handle<LineCrossing> for EstimatedLapsOperator {
         context.emit_because(&in_order(began.causes.into_iter().chain(causes).map(Some)), fact);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misplaced_line_costs_nothing_at_equal_speeds_and_most_in_the_pit_lane() {
+        assert_eq!(line_error_ms(10, 300, 300), 0);
+        assert_eq!(line_error_ms(10, 300, 80), 330);
+        assert_eq!(line_error_ms(10, 80, 300), 330);
+    }
+}

@@ -81,3 +81,53 @@ impl Handle<EstimatedLap> for EstimatedOrderOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pitwall_engine::graph::GraphBuilder;
+    use pitwall_schemas::raw::{Location, Sample};
+
+    use super::*;
+    use crate::testing::{Bench, at_ms, location};
+
+    /// Turns locations into laps: x is the lap, y when it ended, ms.
+    struct Laps;
+
+    impl Operator for Laps {
+        const NAME: &'static str = "laps_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = EstimatedLap;
+        type State = ();
+    }
+
+    impl Handle<Location> for Laps {
+        fn apply(&self, (): &mut (), sample: &Location, context: &mut Context<'_, EstimatedLap>) {
+            context.emit(EstimatedLap {
+                driver_number: sample.driver_number,
+                lap_number: Some(sample.x),
+                started_at: at_ms(0),
+                ended_at: at_ms(i64::from(sample.y)),
+                lap_ms: sample.y,
+                error_ms: 1,
+                is_in_lap: None,
+            });
+        }
+    }
+
+    #[test]
+    fn a_crossing_that_becomes_known_late_corrects_the_places_behind_it() {
+        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
+            let laps = graph.add(Laps, |inputs| inputs.samples::<Location>());
+            graph.publish(EstimatedOrderOperator::default(), |inputs| inputs.stream(laps));
+        });
+        for (car, ms) in [(4, 75_000), (81, 74_000)] {
+            bench.arrive(80_000, location(car, at_ms(i64::from(ms)), [1, ms, 1]));
+        }
+        let said: Vec<_> = bench
+            .facts::<EstimatedPlace>()
+            .into_iter()
+            .map(|(header, place)| (place.driver_number, place.position, place.gap_ms, place.interval_ms, header.revision))
+            .collect();
+        assert_eq!(said, [(4, 1, 0, None, 0), (81, 1, 0, None, 0), (4, 2, 1_000, Some(1_000), 1)]);
+    }
+}

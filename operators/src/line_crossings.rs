@@ -255,3 +255,46 @@ impl Handle<Telemetry> for LineCrossingsOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fix(ms: i64, along: f64) -> Fix {
+        Fix { date: Micros(ms * 1_000), along, beside: 0.0, speed: None }
+    }
+
+    /// A car at 80 m/s whose fixes are off by up to 6 m, as the feed's are; it is on the line at 1,000 ms.
+    fn noisy() -> Vec<Fix> {
+        let noise = [40.0, -60.0, 20.0, -30.0, 60.0, 50.0, -30.0, -10.0, -50.0, 10.0];
+        (0..).step_by(220).zip(noise).map(|(ms, noise)| fix(i64::from(ms), (f64::from(ms) - 1_000.0) * 0.8 + noise)).collect()
+    }
+
+    #[test]
+    fn all_fixes_around_the_line_tell_the_moment_better_than_two() {
+        let near = noisy();
+        let straight = between(near[4], near[5]);
+        let fitted = fitted(&near, straight.at, 1_500_000).unwrap();
+        let off = |crossing: &Crossing| crossing.at.since(Micros(1_000_000)).abs();
+        assert!(off(&fitted) < 20_000 && off(&fitted) < off(&straight), "{} µs, {} µs", off(&fitted), off(&straight));
+        assert!(off(&fitted) as f64 <= fitted.error_us);
+    }
+
+    #[test]
+    fn three_fixes_or_a_car_that_stands_leave_the_straight_line() {
+        let near = noisy();
+        assert!(fitted(&near[4..7], Micros(1_000_000), 1_500_000).is_none());
+        let standing: Vec<Fix> = (0..8).map(|step| fix(step * 220, -1.0)).collect();
+        assert!(fitted(&standing, Micros(1_000_000), 1_500_000).is_none());
+    }
+
+    #[test]
+    fn a_fix_keeps_its_place_on_the_circuit_when_the_line_moves() {
+        let line = |x: f64, heading| Line { x, y: -50.0, heading, error_m: 1 };
+        let (former, new) = (line(100.0, (0.6, 0.8)), line(120.0, (0.8, 0.6)));
+        let (along, beside) = former.place((400.0, 700.0));
+        let (x, y) = former.point(along, beside);
+        assert!((x - 400.0).abs() < 1e-9 && (y - 700.0).abs() < 1e-9);
+        assert_ne!(new.place((x, y)), (along, beside));
+    }
+}

@@ -193,3 +193,40 @@ impl Handle<EstimatedLap> for PitPassesOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A car whose speed is sampled every 400 ms; the spell that ended.
+    fn drive(speeds: &[i32]) -> Option<Spell> {
+        let mut car = Car::default();
+        for (ms, speed) in (0..).step_by(400).zip(speeds) {
+            PitPassesOperator::default().take(&mut car, Micros(ms * 1_000), *speed, ms as u64);
+        }
+        car.ended
+    }
+
+    #[test]
+    fn a_pass_lasts_while_the_car_is_at_the_limit_or_below() {
+        let spell = drive(&[102, 62, 80, 80, 62, 102]).unwrap();
+        assert_eq!((spell.began_at, spell.ended_at), (Micros(200_000), Some(Micros(1_800_000))));
+        assert!(spell.standing.is_none(), "a drive-through is no stop");
+    }
+
+    #[test]
+    fn standing_time_is_bounded_by_the_samples_around_it() {
+        let standing = drive(&[102, 80, 0, 0, 0, 80, 102]).unwrap().standing.unwrap();
+        assert_eq!((standing.from, standing.until), (Micros(800_000), Micros(1_600_000)));
+        assert_eq!((standing.moved_until, standing.moved_from), (Micros(400_000), Some(Micros(2_000_000))));
+    }
+
+    #[test]
+    fn a_lap_that_ends_just_before_the_car_has_slowed_down_is_the_pass_lap() {
+        let lap = |ended_at| Some(InLap { ended_at, number: Some(8), causes: vec![1] });
+        let mut spell = drive(&[102, 62, 80, 102]).unwrap();
+        assert!(!spell.clone().take(&mut lap(Micros(-2_900_000)), 3_000_000));
+        assert!(!spell.clone().take(&mut lap(Micros(9_000_000)), 3_000_000));
+        assert!(spell.take(&mut lap(Micros(-2_700_000)), 3_000_000));
+    }
+}

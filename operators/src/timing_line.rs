@@ -368,3 +368,44 @@ impl Handle<Telemetry> for TimingLineOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cars at these speeds, dm/s, when their laps begin: on the line at x = 5,000, with locations 0.4 s ahead of the clock of the laps.
+    fn lap_starts(speeds: &[f64]) -> Vec<LapStart> {
+        let start = |speed: &f64| LapStart { position: (5_000.0 + 0.4 * speed, 70.0), velocity: (*speed, 0.0), causes: [0, 1] };
+        speeds.iter().map(start).collect()
+    }
+
+    #[test]
+    fn cars_of_different_speeds_tell_the_line_from_the_clocks_offset() {
+        let fit = fit(&lap_starts(&[800.0, 820.0, 790.0, 220.0, 225.0])).unwrap();
+        assert!((fit.point.0 - 5_000.0).abs() < 1e-6 && (fit.offset_s - 0.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn cars_of_one_speed_tell_no_line() {
+        assert!(fit(&lap_starts(&[800.0, 800.0, 800.0])).is_none());
+    }
+
+    #[test]
+    fn a_start_far_from_the_others_is_not_at_the_line() {
+        let mut starts = lap_starts(&[800.0, 820.0, 790.0, 220.0]);
+        starts.push(LapStart { position: (-9_000.0, 70.0), velocity: (100.0, 0.0), causes: [0, 1] });
+        assert!((fit(&starts).unwrap().point.0 - 5_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_line_lies_behind_the_front_of_the_grid_and_a_car_in_the_pit_exit_is_not_on_it() {
+        let mut state = State::default();
+        for (car, x) in (1..).zip([1_000, 920, 840, 760, 3_000]) {
+            let stood = Fix { date: Micros(0), x, y: car * 10, cause: car as u64 };
+            *state.cars.entry(car) = Car { stood: Some(stood), way: Some((1_000.0, 0.0)), ..Car::default() };
+        }
+        let (line, causes) = TimingLineOperator::default().from_grid(&state).unwrap();
+        assert_eq!((line.x, line.heading_x, line.error_m), (360, 1.0, 262));
+        assert_eq!(causes, [1, 2, 3, 4]);
+    }
+}

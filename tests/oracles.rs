@@ -226,10 +226,8 @@ fn every_stop_of_the_race_is_an_official_one() {
         })
         .collect();
     expected.sort_unstable();
-    let mut found: Vec<_> = passes
-        .values()
-        .map(|pass| (pass.driver_number, pass.lap_number, pass.stop_number, pass.lane_ms.map_or(0, i64::from)))
-        .collect();
+    let mut found: Vec<_> =
+        passes.values().map(|pass| (pass.driver_number, pass.lap_number, pass.stop_number, pass.lane_ms.map_or(0, i64::from))).collect();
     found.sort_unstable();
     assert_eq!(found.len(), 40);
     assert_eq!(found, expected);

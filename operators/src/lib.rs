@@ -3,33 +3,37 @@
 //! Each module says in its first sentence what it derives from what, and where the rule comes from.
 
 pub mod by_driver;
+pub mod championship;
 pub mod circuit;
+pub mod classification;
+pub mod completeness;
 pub mod drivers;
+pub mod estimated_laps;
+pub mod estimated_order;
 pub mod gaps;
 pub mod known;
 pub mod laps;
+pub mod line_crossings;
+pub mod named_cars;
+pub mod pit_passes;
+pub mod pit_stops;
+pub mod position_check;
 pub mod positions;
 pub mod probability;
 pub mod race_clock;
 pub mod race_control;
+pub mod race_events;
+pub mod starting_grid;
 pub mod stints;
+pub mod team_radio;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod timing;
+pub mod timing_line;
 pub mod track_status;
 pub mod weather;
 mod win_by_position;
-
-pub mod championship;
-pub mod classification;
-pub mod completeness;
-pub mod race_events;
-pub mod starting_grid;
-pub mod team_radio;
-
-pub mod named_cars;
-pub mod pit_stops;
 
 use pitwall_engine::graph::{Graph, GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
@@ -90,4 +94,14 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         let inputs = inputs.samples::<Pit>().samples::<RaceControl>().stream(track_status).stream(stints);
         inputs.stream(laps).stream(positions).stream(gaps)
     });
+    let timing_line =
+        graph.publish(timing_line::TimingLineOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status).stream(telemetry));
+    let line_crossings =
+        graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
+    let estimated_laps = graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| {
+        inputs.stream(track_status).stream(timing_line).stream(line_crossings)
+    });
+    let estimated_order = graph.publish(estimated_order::EstimatedOrderOperator::default(), |inputs| inputs.stream(estimated_laps));
+    graph.publish(position_check::PositionCheckOperator::default(), |inputs| inputs.stream(estimated_order).stream(positions));
+    graph.publish(pit_passes::PitPassesOperator::default(), |inputs| inputs.stream(estimated_laps).stream(telemetry));
 }

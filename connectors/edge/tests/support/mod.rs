@@ -177,6 +177,13 @@ pub fn lap(driver_number: i32, lap_number: i32) -> Lap {
         segments_2: Vec::new(),
         segments_3: Vec::new(),
         is_complete: true,
+        is_deleted: false,
+        deleted_reason: None,
+        is_pit_in_lap: false,
+        is_accurate: true,
+        is_interrupted: false,
+        is_personal_best: false,
+        qualifying_segment: None,
     }
 }
 

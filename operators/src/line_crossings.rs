@@ -1,0 +1,300 @@
+//! Line crossings: when each car crosses the timing line, from the locations around it.
+//!
+//! A straight line between the two fixes around the timing line is off by as much as either fix, some 5 m. So all fixes within
+//! [`LineCrossingsOperator::window_ms`] of that moment are taken: way along the track against date by least squares, with the standard
+//! error of the fit as the error bound. It is known [`LineCrossingsOperator::settle_ms`] after the crossing is noticed, when the fixes
+//! behind the line have come. Fewer than four fixes, or a car that did not move on, leave the straight line.
+//!
+//! The pit lane runs beside the line: a car no faster than [`LineCrossingsOperator::pit_speed_max`] and
+//! [`LineCrossingsOperator::pit_offset_m`] beside the mean path of fast cars crosses in the pit lane.
+//!
+//! One comparison a fix is all that is done away from the line.
+
+use pitwall_engine::Micros;
+use pitwall_engine::operator::{Context, Handle, Operator};
+use pitwall_schemas::facts::{Channel, LineCrossing, Telemetry, TimingLine};
+use serde::{Deserialize, Serialize};
+
+use crate::by_driver::ByDriver;
+use crate::known::in_order;
+
+/// Fixes kept of a car near the line: a car at walking pace makes more, and then the newest count.
+const NEAR_MAX: usize = 64;
+
+/// Farther than this from the line, dm, a car is somewhere else and may cross again.
+const FAR: f64 = 4_000.0;
+
+/// How far beside the point on the line, dm, a crossing is still one.
+const BESIDE_MAX: f64 = 600.0;
+
+/// Fast cars from which the path is known.
+const FAST_MIN: u32 = 5;
+
+/// Finds crossings.
+#[derive(Debug, Clone, Copy)]
+pub struct LineCrossingsOperator {
+    /// Fixes this near to the crossing are fitted, ms.
+    pub window_ms: i64,
+    /// How long after it is noticed a crossing is said, ms: the next packet has come.
+    pub settle_ms: i64,
+    /// Longest silence after which a crossing may be missing, ms.
+    pub silence_ms_max: i64,
+    /// Fastest that a car crosses in the pit lane, km/h: where the lane begins at the line it is still braking.
+    pub pit_speed_max: i32,
+    /// How far the pit lane is beside the path of fast cars at least, m.
+    pub pit_offset_m: i32,
+    /// Slowest car that counts as fast, km/h.
+    pub fast_speed_min: i32,
+}
+
+impl Default for LineCrossingsOperator {
+    fn default() -> Self {
+        Self { window_ms: 1_500, settle_ms: 1_500, silence_ms_max: 5_000, pit_speed_max: 140, pit_offset_m: 6, fast_speed_min: 150 }
+    }
+}
+
+/// The line and the cars near it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    line: Option<Line>,
+    cars: ByDriver<Car>,
+    /// How far beside the line's point fast cars cross, dm: sum and number.
+    fast: (f64, u32),
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Line {
+    x: f64,
+    y: f64,
+    heading: (f64, f64),
+    error_m: i32,
+}
+
+impl Line {
+    /// How far a point is beyond the line and to the left of the line's own point, dm.
+    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let (x, y) = (x - self.x, y - self.y);
+        (x * self.heading.0 + y * self.heading.1, y * self.heading.0 - x * self.heading.1)
+    }
+
+    /// The point that [`place`](Self::place) puts there.
+    fn point(&self, along: f64, beside: f64) -> (f64, f64) {
+        (self.x + along * self.heading.0 - beside * self.heading.1, self.y + along * self.heading.1 + beside * self.heading.0)
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Car {
+    heard_at: Option<Micros>,
+    is_broken: bool,
+    has_been_far: bool,
+    near: Vec<Fix>,
+    /// Causes of the packets that `near` came from, with the date of their newest row.
+    packets: Vec<(Micros, Vec<u64>)>,
+    /// The two fixes around the line, by date.
+    pending: Option<(Fix, Fix)>,
+}
+
+/// A fix near the line: dm beyond it, dm to the left of its point.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Fix {
+    date: Micros,
+    along: f64,
+    beside: f64,
+    speed: Option<i32>,
+}
+
+/// When a car was on the line, with its speed there.
+struct Crossing {
+    at: Micros,
+    error_us: f64,
+    /// dm/µs.
+    speed: f64,
+}
+
+fn between(before: Fix, after: Fix) -> Crossing {
+    let (span, step) = (after.date.since(before.date) as f64, after.along - before.along);
+    let at = before.date.plus((span * -before.along / step).round() as i64);
+    Crossing { at, error_us: span / 2.0, speed: step / span }
+}
+
+/// A least-squares line through the fixes around `about`; `None` when there are too few or the car did not move on.
+fn fitted(near: &[Fix], about: Micros, window_us: i64) -> Option<Crossing> {
+    let within = || near.iter().filter(|fix| fix.date.since(about).abs() <= window_us).map(|fix| (fix.date.since(about) as f64, fix.along));
+    let count = within().count() as f64;
+    if count < 4.0 {
+        return None;
+    }
+    let (dates, ways) = within().fold((0.0, 0.0), |sum, (date, way)| (sum.0 + date, sum.1 + way));
+    let (date_mean, way_mean) = (dates / count, ways / count);
+    let (mut spread, mut product) = (0.0, 0.0);
+    for (date, way) in within() {
+        spread += (date - date_mean) * (date - date_mean);
+        product += (date - date_mean) * (way - way_mean);
+    }
+    let speed = product / spread;
+    let at = date_mean - way_mean / speed;
+    if speed <= 0.0 || at.abs() > window_us as f64 {
+        return None;
+    }
+    let mut squares = 0.0;
+    for (date, way) in within() {
+        let left = way - way_mean - speed * (date - date_mean);
+        squares += left * left;
+    }
+    let from_mean = way_mean / speed;
+    let error = (squares / (count - 2.0) * (1.0 / count + from_mean * from_mean / spread)).sqrt() / speed;
+    Some(Crossing { at: about.plus(at.round() as i64), error_us: 3.0 * error, speed })
+}
+
+impl Operator for LineCrossingsOperator {
+    const NAME: &'static str = "line_crossings";
+    const VERSION: u32 = 1;
+    type Output = LineCrossing;
+    type State = State;
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("window_ms", self.window_ms.to_string()),
+            ("settle_ms", self.settle_ms.to_string()),
+            ("silence_ms_max", self.silence_ms_max.to_string()),
+            ("pit_speed_max", self.pit_speed_max.to_string()),
+            ("pit_offset_m", self.pit_offset_m.to_string()),
+            ("fast_speed_min", self.fast_speed_min.to_string()),
+        ]
+    }
+
+    fn on_timer(&self, state: &mut State, token: u64, context: &mut Context<'_, LineCrossing>) {
+        let driver_number = token as i32;
+        let (Some(line), Some(car)) = (state.line, state.cars.get_mut(driver_number)) else { return };
+        let Some((before, after)) = car.pending.take() else { return };
+        let straight = between(before, after);
+        let crossing = fitted(&car.near, straight.at, self.window_ms * 1_000).unwrap_or(straight);
+        let speed = before.speed.unwrap_or((crossing.speed * 360_000.0).round() as i32);
+        let is_in_pit_lane = if speed > self.pit_speed_max {
+            Some(false)
+        } else {
+            let (sum, count) = state.fast;
+            (count >= FAST_MIN).then(|| (before.beside - sum / f64::from(count)).abs() >= f64::from(self.pit_offset_m * 10))
+        };
+        if speed >= self.fast_speed_min {
+            state.fast = (state.fast.0 + before.beside, state.fast.1 + 1);
+        }
+        let fact = LineCrossing {
+            driver_number,
+            crossed_at: crossing.at,
+            error_ms: (crossing.error_us / 1_000.0) as i32 + 1,
+            speed,
+            line_error_m: line.error_m,
+            is_in_pit_lane,
+            is_unbroken: !car.is_broken,
+        };
+        car.is_broken = false;
+        let causes = in_order(car.packets.iter().flat_map(|(_, causes)| causes).map(|cause| Some(*cause)));
+        context.draft(fact).because(&causes).at(crossing.at).emit();
+    }
+}
+
+impl Handle<TimingLine> for LineCrossingsOperator {
+    fn apply(&self, state: &mut State, line: &TimingLine, _context: &mut Context<'_, LineCrossing>) {
+        let heading = (line.heading_x, line.heading_y);
+        let line = Line { x: f64::from(line.x), y: f64::from(line.y), heading, error_m: line.error_m };
+        if let Some(former) = state.line.replace(line) {
+            // A car between the two lines must cross the new one neither twice nor never, so its fixes are kept.
+            for (_, car) in state.cars.iter_mut() {
+                for fix in car.near.iter_mut().chain(car.pending.iter_mut().flat_map(|(before, after)| [before, after])) {
+                    (fix.along, fix.beside) = line.place(former.point(fix.along, fix.beside));
+                }
+            }
+        }
+        state.fast = (0.0, 0);
+    }
+}
+
+impl Handle<Telemetry> for LineCrossingsOperator {
+    fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, LineCrossing>) {
+        let Some(line) = state.line.filter(|_| packet.channel == Channel::Location) else { return };
+        let Some(newest) = packet.samples.last().map(|row| row.date) else { return };
+        let car = state.cars.entry(packet.driver_number);
+        car.is_broken |= car.heard_at.is_some_and(|heard_at| packet.samples[0].date.since(heard_at) > self.silence_ms_max * 1_000);
+        car.heard_at = car.heard_at.max(Some(newest));
+        let mut is_near = false;
+        for row in &packet.samples {
+            let (Some(x), Some(y)) = (row.x, row.y) else { continue };
+            let (along, beside) = line.place((f64::from(x), f64::from(y)));
+            if along.abs() > FAR || beside.abs() > FAR {
+                if car.pending.is_none() {
+                    car.has_been_far = true;
+                    car.near.clear();
+                    car.packets.clear();
+                }
+                continue;
+            }
+            is_near = true;
+            let fix = Fix { date: row.date, along, beside, speed: row.speed };
+            if car.has_been_far
+                && along >= 0.0
+                && beside.abs() <= BESIDE_MAX
+                && let Some(before) = car.near.iter().rev().find(|kept| kept.date < fix.date && kept.along < 0.0)
+            {
+                car.pending = Some((*before, fix));
+                car.has_been_far = false;
+                context.set_timer(context.now().plus(self.settle_ms * 1_000), packet.driver_number as u64);
+            }
+            if car.near.len() == NEAR_MAX {
+                car.near.remove(0);
+            }
+            let at = car.near.partition_point(|kept| kept.date < fix.date);
+            car.near.insert(at, fix);
+        }
+        if is_near {
+            // Packets too old to touch the window are no evidence.
+            let window = 2 * self.window_ms * 1_000;
+            car.packets.retain(|(date, _)| newest.since(*date) <= window);
+            car.packets.push((newest, context.causes().to_vec()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fix(ms: i64, along: f64) -> Fix {
+        Fix { date: Micros(ms * 1_000), along, beside: 0.0, speed: None }
+    }
+
+    /// A car at 80 m/s whose fixes are off by up to 6 m, as the feed's are; it is on the line at 1,000 ms.
+    fn noisy() -> Vec<Fix> {
+        let noise = [40.0, -60.0, 20.0, -30.0, 60.0, 50.0, -30.0, -10.0, -50.0, 10.0];
+        (0..).step_by(220).zip(noise).map(|(ms, noise)| fix(i64::from(ms), (f64::from(ms) - 1_000.0) * 0.8 + noise)).collect()
+    }
+
+    #[test]
+    fn all_fixes_around_the_line_tell_the_moment_better_than_two() {
+        let near = noisy();
+        let straight = between(near[4], near[5]);
+        let fitted = fitted(&near, straight.at, 1_500_000).unwrap();
+        let off = |crossing: &Crossing| crossing.at.since(Micros(1_000_000)).abs();
+        assert!(off(&fitted) < 20_000 && off(&fitted) < off(&straight), "{} µs, {} µs", off(&fitted), off(&straight));
+        assert!(off(&fitted) as f64 <= fitted.error_us);
+    }
+
+    #[test]
+    fn three_fixes_or_a_car_that_stands_leave_the_straight_line() {
+        let near = noisy();
+        assert!(fitted(&near[4..7], Micros(1_000_000), 1_500_000).is_none());
+        let standing: Vec<Fix> = (0..8).map(|step| fix(step * 220, -1.0)).collect();
+        assert!(fitted(&standing, Micros(1_000_000), 1_500_000).is_none());
+    }
+
+    #[test]
+    fn a_fix_keeps_its_place_on_the_circuit_when_the_line_moves() {
+        let line = |x: f64, heading| Line { x, y: -50.0, heading, error_m: 1 };
+        let (former, new) = (line(100.0, (0.6, 0.8)), line(120.0, (0.8, 0.6)));
+        let (along, beside) = former.place((400.0, 700.0));
+        let (x, y) = former.point(along, beside);
+        assert!((x - 400.0).abs() < 1e-9 && (y - 700.0).abs() < 1e-9);
+        assert_ne!(new.place((x, y)), (along, beside));
+    }
+}

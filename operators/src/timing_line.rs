@@ -1,0 +1,411 @@
+//! Timing line: where the line lies in the circuit's frame, from the grid at the start of a race or from where cars are when laps begin.
+//!
+//! No feed says where the line is. Two things tell:
+//! * **The grid.** When a race starts, the cars stand in two columns whose front is pole's slot. The first 100 m of half of them give
+//!   the driving direction. A car that stands more than [`TimingLineOperator::grid_gap_m_max`] from the next is not on the grid: it
+//!   starts from the pit lane. The start line is some way beyond the timing line: 61 m at Zandvoort, 0 to 323 m
+//!   elsewhere (published race distances: laps × length − distance). Samples do not tell which circuit it is, so
+//!   the error of this line is the whole range.
+//! * **Laps.** When a lap begins the car is on the line, but the clock of the locations is ahead of the laps' by some tenths of a second,
+//!   which is 30 m at speed and 9 m in the pit lane. A least-squares fit of position against velocity separates the two: where a car of
+//!   no speed would be is the line, the slope is the clocks' offset.
+//!
+//! Of two lines the one with the smaller error stands. Sums run in the order of arrival, with `+ − × ÷ √` alone, so they are the same
+//! everywhere.
+
+use pitwall_engine::Micros;
+use pitwall_engine::operator::{Context, Handle, Issued, Operator};
+use pitwall_schemas::facts::{Channel, LineSource, SessionState, Telemetry, TimingLine, TrackStatus};
+use pitwall_schemas::raw::Lap;
+use serde::{Deserialize, Serialize};
+
+use crate::by_driver::ByDriver;
+use crate::known::in_order;
+
+/// Fixes kept of each car: some eight seconds, more than a document of a lap lags.
+const RECENT_MAX: usize = 32;
+
+/// How far a car goes from the grid, dm, before its way gives the direction.
+const WAY_MIN: f64 = 1_000.0;
+
+/// Lap starts farther than this, dm, from the middle of all are not at the line.
+const OUTLIER: i32 = 1_000;
+
+/// How long after the start, µs, a car first heard of then still stands on the grid: reactions take some 0.3 s.
+const STANDING_MAX: i64 = 500_000;
+
+/// How long after a lap began, µs, its fixes and speeds have come, in whatever order the packets did.
+const ARRIVAL_MAX: i64 = 2_000_000;
+
+/// Longest gap between two fixes that still tells where the car was in between, µs.
+const BRACKET_MAX: i64 = 1_000_000;
+
+/// Learns the line.
+#[derive(Debug, Clone, Copy)]
+pub struct TimingLineOperator {
+    /// From the timing line forward to where pole stands, m. Zandvoort's lines are 61 m apart; that pole stands 64 m beyond the timing
+    /// line is what the fit of its laps gives.
+    pub line_to_pole_m: i32,
+    /// How far that may be off at an unknown circuit, m.
+    pub grid_error_m: i32,
+    /// Longest way between two neighbours on the grid, m: an empty row or two.
+    pub grid_gap_m_max: i32,
+    /// Lap starts needed for a first fit, which is repeated whenever they have doubled.
+    pub lap_starts_min: usize,
+    /// Lap starts kept; with these the line is settled.
+    pub lap_starts_max: usize,
+}
+
+impl Default for TimingLineOperator {
+    fn default() -> Self {
+        Self { line_to_pole_m: 64, grid_error_m: 262, grid_gap_m_max: 30, lap_starts_min: 20, lap_starts_max: 320 }
+    }
+}
+
+/// What the line is learned from.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    is_race: bool,
+    is_grid_done: bool,
+    started_at: Option<Micros>,
+    start_causes: Vec<u64>,
+    cars: ByDriver<Car>,
+    lap_starts: Vec<LapStart>,
+    error_m: Option<i32>,
+    issued: Option<Issued>,
+    is_settled: bool,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Car {
+    recent: Vec<Fix>,
+    /// Newest speeds, km/h.
+    speeds: Vec<(Micros, i32)>,
+    /// Where it stood at the start.
+    stood: Option<Fix>,
+    /// Its way from there, once long enough.
+    way: Option<(f64, f64)>,
+    /// Number of the newest lap whose start is known.
+    lap_number: i32,
+    /// A start not yet placed, and the ledger record that said it.
+    lap_start: Option<(Micros, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Fix {
+    date: Micros,
+    x: i32,
+    y: i32,
+    cause: u64,
+}
+
+/// Where a car was when a lap began, dm, and its velocity, dm/s.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct LapStart {
+    position: (f64, f64),
+    velocity: (f64, f64),
+    causes: [u64; 2],
+}
+
+/// What a fit says.
+struct Fit {
+    point: (f64, f64),
+    heading: (f64, f64),
+    offset_s: f64,
+    error_dm: f64,
+}
+
+fn dot(a: (f64, f64), b: (f64, f64)) -> f64 {
+    a.0 * b.0 + a.1 * b.1
+}
+
+fn unit(vector: (f64, f64)) -> Option<(f64, f64)> {
+    let length = dot(vector, vector).sqrt();
+    (length > 0.0).then(|| (vector.0 / length, vector.1 / length))
+}
+
+fn way(from: Fix, to: Fix) -> (f64, f64) {
+    (f64::from(to.x - from.x), f64::from(to.y - from.y))
+}
+
+fn mean(values: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
+    let (sum, count) = values.fold(((0.0, 0.0), 0.0), |(sum, count), value| ((sum.0 + value.0, sum.1 + value.1), count + 1.0));
+    (sum.0 / count, sum.1 / count)
+}
+
+impl Car {
+    fn take(&mut self, fix: Fix, started_at: Option<Micros>) {
+        // A packet may arrive before one that was measured earlier.
+        let is_standing = |started_at: Micros| (0..=STANDING_MAX).contains(&fix.date.since(started_at));
+        if started_at.is_some_and(is_standing) && self.stood.is_none_or(|stood| fix.date < stood.date) {
+            (self.stood, self.way) = (Some(fix), None);
+        }
+        let at = self.recent.partition_point(|kept| kept.date < fix.date);
+        if self.recent.get(at).is_some_and(|kept| kept.date == fix.date) {
+            return;
+        }
+        self.recent.insert(at, fix);
+        if self.recent.len() > RECENT_MAX {
+            self.recent.remove(0);
+        }
+        if let (Some(stood), None) = (self.stood, self.way) {
+            let way = way(stood, fix);
+            self.way = (dot(way, way) >= WAY_MIN * WAY_MIN).then_some(way);
+        }
+    }
+
+    fn take_speed(&mut self, date: Micros, speed: i32) {
+        if self.speeds.len() == RECENT_MAX {
+            self.speeds.remove(0);
+        }
+        let at = self.speeds.partition_point(|(kept, _)| *kept < date);
+        self.speeds.insert(at, (date, speed));
+    }
+
+    /// Places a lap's start between two fixes and two speeds, once both have come.
+    fn place_lap_start(&mut self) -> Option<LapStart> {
+        let (started_at, cause) = self.lap_start?;
+        let has_come = |newest: Option<Micros>| newest.is_some_and(|newest| newest.since(started_at) > ARRIVAL_MAX);
+        if !has_come(self.recent.last().map(|fix| fix.date)) || !has_come(self.speeds.last().map(|(date, _)| *date)) {
+            return None;
+        }
+        self.lap_start = None;
+        let after = self.recent.partition_point(|fix| fix.date < started_at);
+        let (before, after) = (*self.recent.get(after.checked_sub(1)?)?, *self.recent.get(after)?);
+        let next = self.speeds.partition_point(|(date, _)| *date < started_at);
+        let (previous, next) = (*self.speeds.get(next.checked_sub(1)?)?, *self.speeds.get(next)?);
+        if after.date.since(before.date) > BRACKET_MAX || next.0.since(previous.0) > BRACKET_MAX {
+            return None;
+        }
+        let share = |before: Micros, after: Micros| started_at.since(before) as f64 / after.since(before) as f64;
+        let way = way(before, after);
+        let gone = share(before.date, after.date);
+        let speed = (f64::from(previous.1) + share(previous.0, next.0) * f64::from(next.1 - previous.1)) / 0.36;
+        let heading = unit(way)?;
+        Some(LapStart {
+            position: (f64::from(before.x) + gone * way.0, f64::from(before.y) + gone * way.1),
+            velocity: (heading.0 * speed, heading.1 * speed),
+            causes: [cause, after.cause],
+        })
+    }
+}
+
+/// Position against velocity by least squares; `None` when the starts do not fit one place.
+fn fit(starts: &[LapStart]) -> Option<Fit> {
+    let middle = |coordinate: fn(&LapStart) -> f64| {
+        let mut values: Vec<i32> = starts.iter().map(|start| coordinate(start) as i32).collect();
+        values.sort_unstable();
+        values[values.len() / 2]
+    };
+    let (x, y) = (middle(|start| start.position.0), middle(|start| start.position.1));
+    let is_near = |start: &&LapStart| (start.position.0 as i32 - x).abs() <= OUTLIER && (start.position.1 as i32 - y).abs() <= OUTLIER;
+    let near: Vec<&LapStart> = starts.iter().filter(is_near).collect();
+    let count = near.len() as f64;
+    if near.len() * 2 <= starts.len() || near.len() < 3 {
+        return None;
+    }
+    let position = mean(near.iter().map(|start| start.position));
+    let heading = unit(mean(near.iter().map(|start| start.velocity)))?;
+    // Along the mean direction alone: the direction of a single velocity is noise.
+    let along = |start: &LapStart| dot((start.position.0 - position.0, start.position.1 - position.1), heading);
+    let speed = |start: &LapStart| dot(start.velocity, start.velocity).sqrt();
+    let speed_mean = near.iter().map(|start| speed(start)).sum::<f64>() / count;
+    let (mut spread, mut product) = (0.0, 0.0);
+    for start in &near {
+        spread += (speed(start) - speed_mean) * (speed(start) - speed_mean);
+        product += (speed(start) - speed_mean) * along(start);
+    }
+    if spread <= 0.0 {
+        return None;
+    }
+    let offset_s = product / spread;
+    let squares: f64 = near.iter().map(|start| along(start) - (speed(start) - speed_mean) * offset_s).map(|left| left * left).sum();
+    let error_dm = 2.0 * (squares / (count - 2.0) * (1.0 / count + speed_mean * speed_mean / spread)).sqrt();
+    let back = speed_mean * offset_s;
+    Some(Fit { point: (position.0 - back * heading.0, position.1 - back * heading.1), heading, offset_s, error_dm })
+}
+
+impl TimingLineOperator {
+    /// The line from the grid, once half of the cars that stood have gone far enough, with what it came from.
+    fn from_grid(&self, state: &State) -> Option<(TimingLine, Vec<u64>)> {
+        let stood: Vec<(Fix, Option<(f64, f64)>)> =
+            state.cars.iter().filter_map(|(_, car)| car.stood.map(|stood| (stood, car.way))).collect();
+        let ways: Vec<(f64, f64)> = stood.iter().filter_map(|(_, way)| *way).collect();
+        if ways.len() < 2 || ways.len() * 2 < stood.len() {
+            return None;
+        }
+        let heading = unit(mean(ways.into_iter()))?;
+        let along = |fix: &Fix| dot((f64::from(fix.x), f64::from(fix.y)), heading);
+        let mut cars: Vec<Fix> = stood.iter().map(|(fix, _)| *fix).collect();
+        cars.sort_by(|one, other| along(other).total_cmp(&along(one)));
+        let gap_max = f64::from(self.grid_gap_m_max * 10);
+        let grid = cars.chunk_by(|ahead, behind| along(ahead) - along(behind) <= gap_max).max_by_key(|run| run.len())?;
+        if grid.len() * 2 <= cars.len() {
+            return None;
+        }
+        let back = along(&grid[0]) - f64::from(self.line_to_pole_m * 10);
+        let middle = mean(grid.iter().map(|fix| (f64::from(fix.x), f64::from(fix.y))));
+        let step = back - dot(middle, heading);
+        let line = TimingLine {
+            source: LineSource::Grid,
+            x: (middle.0 + step * heading.0).round() as i32,
+            y: (middle.1 + step * heading.1).round() as i32,
+            heading_x: heading.0,
+            heading_y: heading.1,
+            error_m: self.grid_error_m,
+            clock_offset_ms: None,
+        };
+        let causes = grid.iter().map(|fix| Some(fix.cause)).chain(state.start_causes.iter().map(|cause| Some(*cause)));
+        Some((line, in_order(causes)))
+    }
+
+    fn learn_from_laps(&self, state: &mut State, context: &mut Context<'_, TimingLine>) {
+        let count = state.lap_starts.len();
+        let is_due = count >= self.lap_starts_min && count % self.lap_starts_min == 0 && (count / self.lap_starts_min).is_power_of_two();
+        if is_due && let Some(fit) = fit(&state.lap_starts) {
+            let line = TimingLine {
+                source: LineSource::Laps,
+                x: fit.point.0.round() as i32,
+                y: fit.point.1.round() as i32,
+                heading_x: fit.heading.0,
+                heading_y: fit.heading.1,
+                error_m: (fit.error_dm / 10.0) as i32 + 1,
+                clock_offset_ms: Some((fit.offset_s * 1_000.0).round() as i32),
+            };
+            let causes = in_order(state.lap_starts.iter().flat_map(|start| start.causes).map(Some));
+            say(state, line, &causes, context);
+        }
+        if count >= self.lap_starts_max {
+            let (error_m, issued) = (state.error_m, state.issued);
+            *state = State { error_m, issued, is_settled: true, ..State::default() };
+        }
+    }
+}
+
+/// Says the line if it is better than the one that stands.
+fn say(state: &mut State, line: TimingLine, causes: &[u64], context: &mut Context<'_, TimingLine>) {
+    if state.error_m.is_none_or(|error_m| line.error_m < error_m) {
+        state.error_m = Some(line.error_m);
+        state.issued = Some(context.draft(line).because(causes).correcting(state.issued).emit());
+    }
+}
+
+impl Operator for TimingLineOperator {
+    const NAME: &'static str = "timing_line";
+    const VERSION: u32 = 1;
+    type Output = TimingLine;
+    type State = State;
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("line_to_pole_m", self.line_to_pole_m.to_string()),
+            ("grid_error_m", self.grid_error_m.to_string()),
+            ("grid_gap_m_max", self.grid_gap_m_max.to_string()),
+            ("lap_starts_min", self.lap_starts_min.to_string()),
+            ("lap_starts_max", self.lap_starts_max.to_string()),
+        ]
+    }
+}
+
+impl Handle<TrackStatus> for TimingLineOperator {
+    fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, TimingLine>) {
+        if state.is_settled {
+            return;
+        }
+        // Only in a race does race control count laps, and only there do cars start from a grid.
+        state.is_race |= status.lap_number.is_some();
+        if !state.is_race || status.session != SessionState::Started || !state.start_causes.is_empty() {
+            return;
+        }
+        state.start_causes = context.causes().to_vec();
+        let started_at = context.event_time();
+        state.started_at = Some(started_at);
+        for (_, car) in state.cars.iter_mut() {
+            car.stood = car.recent.iter().rev().find(|fix| fix.date <= started_at).copied();
+        }
+    }
+}
+
+impl Handle<Lap> for TimingLineOperator {
+    fn apply(&self, state: &mut State, document: &Lap, context: &mut Context<'_, TimingLine>) {
+        // Outside races a lap that begins in the pit lane begins anywhere there; lap 1 of a race begins on the grid.
+        let begins_elsewhere = if state.is_race { document.lap_number == 1 } else { document.is_pit_out_lap };
+        let Some(started_at) = document.date_start.filter(|_| !state.is_settled && !begins_elsewhere) else { return };
+        let car = state.cars.entry(document.driver_number);
+        if document.lap_number > car.lap_number {
+            car.lap_number = document.lap_number;
+            car.lap_start = Some((started_at, context.seq()));
+        }
+    }
+}
+
+impl Handle<Telemetry> for TimingLineOperator {
+    fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, TimingLine>) {
+        if state.is_settled {
+            return;
+        }
+        let car = state.cars.entry(packet.driver_number);
+        let had_way = car.way.is_some();
+        for (row, cause) in packet.samples.iter().zip(context.causes()) {
+            match (packet.channel, row.x, row.y, row.speed) {
+                (Channel::Location, Some(x), Some(y), _) => car.take(Fix { date: row.date, x, y, cause: *cause }, state.started_at),
+                (Channel::CarData, _, _, Some(speed)) => car.take_speed(row.date, speed),
+                _ => {}
+            }
+        }
+        let has_gone = car.way.is_some() && !had_way;
+        let lap_start = car.place_lap_start();
+        if has_gone
+            && !state.is_grid_done
+            && let Some((line, causes)) = self.from_grid(state)
+        {
+            state.is_grid_done = true;
+            say(state, line, &causes, context);
+        }
+        if let Some(lap_start) = lap_start {
+            state.lap_starts.push(lap_start);
+            self.learn_from_laps(state, context);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cars at these speeds, dm/s, when their laps begin: on the line at x = 5,000, with locations 0.4 s ahead of the clock of the laps.
+    fn lap_starts(speeds: &[f64]) -> Vec<LapStart> {
+        let start = |speed: &f64| LapStart { position: (5_000.0 + 0.4 * speed, 70.0), velocity: (*speed, 0.0), causes: [0, 1] };
+        speeds.iter().map(start).collect()
+    }
+
+    #[test]
+    fn cars_of_different_speeds_tell_the_line_from_the_clocks_offset() {
+        let fit = fit(&lap_starts(&[800.0, 820.0, 790.0, 220.0, 225.0])).unwrap();
+        assert!((fit.point.0 - 5_000.0).abs() < 1e-6 && (fit.offset_s - 0.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn cars_of_one_speed_tell_no_line() {
+        assert!(fit(&lap_starts(&[800.0, 800.0, 800.0])).is_none());
+    }
+
+    #[test]
+    fn a_start_far_from_the_others_is_not_at_the_line() {
+        let mut starts = lap_starts(&[800.0, 820.0, 790.0, 220.0]);
+        starts.push(LapStart { position: (-9_000.0, 70.0), velocity: (100.0, 0.0), causes: [0, 1] });
+        assert!((fit(&starts).unwrap().point.0 - 5_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_line_lies_behind_the_front_of_the_grid_and_a_car_in_the_pit_exit_is_not_on_it() {
+        let mut state = State::default();
+        for (car, x) in (1..).zip([1_000, 920, 840, 760, 3_000]) {
+            let stood = Fix { date: Micros(0), x, y: car * 10, cause: car as u64 };
+            *state.cars.entry(car) = Car { stood: Some(stood), way: Some((1_000.0, 0.0)), ..Car::default() };
+        }
+        let (line, causes) = TimingLineOperator::default().from_grid(&state).unwrap();
+        assert_eq!((line.x, line.heading_x, line.error_m), (360, 1.0, 262));
+        assert_eq!(causes, [1, 2, 3, 4]);
+    }
+}

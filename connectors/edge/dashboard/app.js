@@ -1,17 +1,29 @@
 /** Wires the page together: what comes in goes to the store and marks what must be drawn; everything is drawn once an animation frame. */
-import { LapChart, ProbabilityChart, StintChart } from "./charts.js";
+import { GapChart, LapChart, ProbabilityChart, StintChart } from "./charts.js";
 import { ConnectionState, PitWallClient, PitWallRest } from "./client.js";
+import { Details } from "./details.js";
 import { DriverPanel } from "./driver.js";
-import { EventFinder, EVENTS_MAX } from "./events.js";
 import { clock, instant, TRACK_STATUS } from "./format.js";
 import { TrackMap } from "./map.js";
-import { placesByLap, slowSpells, Store } from "./store.js";
+import { eventsPanel, sentence, SPOKEN_PRIORITY_MAX } from "./panels/events.js";
+import { Evidence } from "./panels/evidence.js";
+import { miniSectors, newestLaps } from "./panels/mini_sectors.js";
+import { weatherChips } from "./panels/session.js";
+import { TablePanel } from "./panels/table.js";
+import { gapsByLap, isQualifying, isRace, placesByLap, placesThatGoOn, qualifyingBests, slowSpells, Store } from "./store.js";
+import { showTab, wireTabs } from "./tabs.js";
 import { inOrder, Tower } from "./tower.js";
 
 /** Channels shown; those that the session does not have are left out. */
-const CHANNELS = ["timing", "drivers", "track_status", "race_clock", "circuit", "telemetry", "positions", "laps", "stints", "probability"];
+const CHANNELS = [
+  "timing", "drivers", "track_status", "race_clock", "circuit", "telemetry", "positions", "laps", "stints", "probability", "weather", "race_control",
+  "race_events", "pit_stops", "pit_passes", "overtakes", "battles", "undercuts", "classification", "championship", "completeness", "starting_grid",
+  "team_radio", "degradation",
+];
 /** Channels whose past is fetched once, for the charts. */
 const HISTORIES = ["positions", "race_clock", "track_status", "probability"];
+/** Tables are written at most this often, ms. */
+const TABLES_EVERY_MS = 250;
 /** How often the session's state is asked for, ms. */
 const SESSION_EVERY_MS = 3_000;
 /** Charts are drawn at most this often, and the panel of the driver, ms. */
@@ -25,19 +37,23 @@ const SCRUB_REST_MS = 150;
 const byId = (id) => document.getElementById(id);
 const store = new Store();
 const rest = new PitWallRest();
-const events = { finder: new EventFinder(), list: byId("events") };
 const page = {
   /** The `SESSION` shown, or null. */
   session: null,
   /** Ends each subscription. */
   ends: [],
   selected: null,
-  /** `{lap, timing, trackStatus, position}` while looking back, else null. */
+  /** `{at, store, position}` while looking back, `at` being the scrubber's value; else null. */
   past: null,
+  /** Events up to this priority are listed. */
+  priorityMax: 5,
+  /** Whether the reader has chosen a chart, so that none is chosen for them. */
+  hasChosenChart: false,
   catchUpUntil: 0,
   dirty: new Set(CHANNELS),
   chartsAt: 0,
   panelAt: 0,
+  tablesAt: 0,
   drawnAt: null,
   chart: "laps",
 };
@@ -49,7 +65,13 @@ const charts = {
   laps: new LapChart(byId("chart-laps"), select),
   probability: new ProbabilityChart(byId("chart-probability"), select),
   stints: new StintChart(byId("chart-stints"), select),
+  gaps: new GapChart(byId("chart-gaps"), select),
 };
+const evidence = new Evidence(byId("evidence"), rest);
+const explain = (fact) => evidence.show(page.session.session, fact);
+const events = new TablePanel(byId("events"), eventsPanel(() => page.priorityMax), explain);
+const segments = new TablePanel(byId("chart-mini-sectors"), miniSectors, explain);
+const details = new Details(byId("details-tabs"), byId("details"), explain, () => (page.tablesAt = 0));
 
 const address = new URL("/ws", location.href);
 address.protocol = address.protocol.replace("http", "ws");
@@ -65,7 +87,12 @@ function select(driver) {
 }
 
 
+/** What is shown: now, or the moment looked back at. */
+const shown = () => page.past?.store ?? store;
+
 async function refreshSession() {
+  // The server has said that it does not know the session: asking again would change nothing.
+  if (client.state === ConnectionState.GONE) return;
   try {
     const session = await rest.session(page.session?.session ?? wanted);
     showNotice(null);
@@ -86,9 +113,8 @@ function enter(session) {
   store.clear();
   map.clear();
   panel.clear();
-  events.finder = new EventFinder();
-  events.list.replaceChildren();
-  page.past = null;
+  store.describe(session.channels);
+  if (page.past) backToLive();
   byId("session").textContent = `Session ${session.session}`;
   document.title = `PitWall · ${session.session}`;
   const available = new Set(session.channels.map((channel) => channel.channel));
@@ -118,11 +144,8 @@ function take(channel, message, isSnapshot) {
   if (message.isCatchUp) page.catchUpUntil = performance.now() + CATCH_UP_SHOWN_MS;
   if (channel === "telemetry") map.take(message.rows);
   if (channel === "circuit") map.setOutline(store.row("circuit")?.points);
-  if (channel === "timing") {
-    panel.takeGaps(store.rows("timing").values(), instant(message.known_at));
-    tell(events.finder.timing([...store.rows("timing").values()]));
-  }
-  if (channel === "track_status" && store.row("track_status")) tell(events.finder.status(store.row("track_status")));
+  if (channel === "timing") panel.takeGaps(store.rows("timing").values(), instant(message.known_at));
+  if (channel === "race_events" && !isSnapshot) tell(message.rows);
   page.dirty.add(channel);
 }
 
@@ -132,15 +155,21 @@ function draw(now) {
   const elapsed = page.drawnAt === null ? 0 : Math.min(250, now - page.drawnAt);
   page.drawnAt = now;
   const dirty = page.dirty;
-  const rows = page.past ? page.past.timing : [...store.rows("timing").values()];
+  const rows = [...shown().rows("timing").values()];
   const ordered = inOrder(rows);
-  if (["timing", "drivers", "positions"].some((channel) => dirty.has(channel))) drawTower(ordered);
-  if (["track_status", "race_clock"].some((channel) => dirty.has(channel))) drawStatus();
+  if (["timing", "drivers", "positions", "laps", "classification"].some((channel) => dirty.has(channel))) drawTower(ordered);
+  if (["track_status", "race_clock", "weather", "timing"].some((channel) => dirty.has(channel))) drawStatus();
   drawClock();
   map.draw(elapsed, ordered, page.selected);
   if (now - page.panelAt > PANEL_EVERY_MS) {
     page.panelAt = now;
     drawPanel(rows);
+  }
+  if (now - page.tablesAt > TABLES_EVERY_MS) {
+    page.tablesAt = now;
+    events.update(shown());
+    details.update(shown());
+    if (page.chart === "mini-sectors") segments.update(shown());
   }
   if (now - page.chartsAt > CHARTS_EVERY_MS) {
     page.chartsAt = now;
@@ -153,10 +182,22 @@ function draw(now) {
 
 function drawTower(ordered) {
   byId("tower-empty").hidden = ordered.length > 0;
+  const view = shown();
   const startPlaces = new Map();
-  for (const row of store.history.positions) if (!startPlaces.has(row.driver_number)) startPlaces.set(row.driver_number, row.position);
-  tower.render(ordered, store.rows("drivers"), startPlaces);
-  const position = page.past?.position ?? store.channel("timing").position;
+  const hasQualifying = isQualifying(view);
+  if (!hasQualifying) for (const row of view.history.positions) if (!startPlaces.has(row.driver_number)) startPlaces.set(row.driver_number, row.position);
+  const classification = hasQualifying ? [...view.rows("classification").values()] : [];
+  document.body.dataset.kind = hasQualifying ? "qualifying" : "race";
+  tower.render(ordered, {
+    drivers: view.rows("drivers"),
+    startPlaces,
+    laps: newestLaps(view.rows("laps").values()),
+    qualifying: qualifyingBests(classification),
+    eliminated: new Set(classification.filter((row) => row.status === "ELIMINATED").map((row) => row.driver_number)),
+    lastThatGoesOn: hasQualifying ? placesThatGoOn(view.row("track_status").qualifying_phase, ordered.length) : null,
+    isStill: page.past !== null,
+  });
+  const { position } = view.channel("timing");
   if (position) {
     document.documentElement.dataset.seq = String(position.seq);
     document.documentElement.dataset.epoch = String(position.epoch);
@@ -164,54 +205,79 @@ function drawTower(ordered) {
 }
 
 function drawStatus() {
-  const row = page.past ? page.past.trackStatus : store.row("track_status");
+  const view = shown();
+  const row = view.row("track_status");
   const status = row?.session === "FINISHED" ? "FINISHED" : (row?.status ?? "NONE");
   byId("flag").dataset.status = status;
   byId("flag-name").textContent = TRACK_STATUS[status];
   byId("flag-more").textContent = row?.is_ending ? "in this lap" : "";
-  const laps = store.row("race_clock")?.laps_completed ?? 0;
-  byId("lap").textContent = page.past ? String(page.past.lap) : status === "FINISHED" ? String(laps) : String(laps + 1);
+  const laps = view.row("race_clock")?.laps_completed ?? 0;
+  const hasQualifying = isQualifying(view);
+  byId("lap-label").textContent = hasQualifying ? "Segment" : "Lap";
+  byId("clock-label").textContent = hasQualifying ? "Session time" : "Race time";
+  byId("lap").textContent = hasQualifying ? `Q${row.qualifying_phase}` : String(status === "FINISHED" || page.past ? laps : laps + 1);
+  byId("weather").replaceChildren(...weatherChips(view.row("weather")).filter((chip) => ["Air", "Track", "Rain"].includes(chip.label)).map((chip) => {
+    const item = document.createElement("div");
+    item.append(Object.assign(document.createElement("dt"), { textContent: chip.label }), Object.assign(document.createElement("dd"), { textContent: chip.text }));
+    return item;
+  }));
   const scrubber = byId("scrubber");
-  scrubber.disabled = laps < 1;
-  scrubber.max = String(Math.max(1, laps));
+  const most = scrubberMost();
+  scrubber.disabled = most < 1;
+  scrubber.max = String(Math.max(1, most));
   if (!page.past && document.activeElement !== scrubber) scrubber.value = scrubber.max;
 }
 
+/** Race and other sessions are looked back at differently: by the leader's laps, and by minutes since the start. */
+const looksBackByLap = () => isRace(store);
+
+function scrubberMost() {
+  const clockRow = store.row("race_clock");
+  if (looksBackByLap()) return clockRow?.laps_completed ?? 0;
+  const startedAt = instant(clockRow?.started_at);
+  return startedAt === null || store.knownAt === null ? 0 : Math.floor((store.knownAt - startedAt) / 60_000);
+}
+
+const momentOf = (at) => (looksBackByLap() ? `lap:${at}` : `+${clock(at * 60_000)}`);
+const wordsOf = (at) => (looksBackByLap() ? `lap ${at}` : clock(at * 60_000).slice(0, 4));
+
 function drawClock() {
-  const startedAt = instant(store.row("race_clock")?.started_at);
+  const startedAt = instant(shown().row("race_clock")?.started_at);
   const knownAt = page.past ? page.past.position.knownAt : store.knownAt;
   const text = clock(startedAt === null || knownAt === null ? null : knownAt - startedAt);
   if (byId("clock").textContent !== text) byId("clock").textContent = text;
 }
 
 function drawPanel(rows) {
+  const view = shown();
   const row = rows.find((other) => other.driver_number === page.selected);
-  const sample = page.past ? null : store.rows("telemetry").get(page.selected)?.samples.at(-1);
-  const laps = row ? [...store.rows("laps").values()].filter((lap) => lap.driver_number === row.driver_number && (!page.past || lap.lap_number <= page.past.lap)) : [];
-  panel.update(row, store.rows("drivers").get(page.selected), sample, laps);
+  const sample = view.rows("telemetry").get(`${page.selected}/CAR_DATA`)?.samples.at(-1);
+  const laps = row ? [...view.rows("laps").values()].filter((lap) => lap.driver_number === row.driver_number) : [];
+  panel.update(row, view.rows("drivers").get(page.selected), sample, laps, page.past?.position.knownAt);
 }
 
 function drawCharts(ordered) {
-  const spells = slowSpells(store.history.track_status);
-  const laps = store.row("race_clock")?.laps_completed ?? 0;
-  if (page.chart === "laps") charts.laps.update(ordered, placesByLap(store.rows("laps").values(), store.history.positions), spells, laps, page.selected);
-  if (page.chart === "probability") {
-    charts.probability.update(store.history.probability, ordered, spells, instant(store.row("race_clock")?.started_at), instant, page.selected);
+  const view = shown();
+  const spells = slowSpells(view.history.track_status);
+  const laps = view.row("race_clock")?.laps_completed ?? 0;
+  const hasQualifying = isQualifying(view);
+  for (const id of ["laps", "gaps", "probability"]) showTab(byId("chart-tabs"), `tab-${id}`, !hasQualifying, openChart);
+  showTab(byId("chart-tabs"), "tab-mini-sectors", hasQualifying || newestLaps(view.rows("laps").values()).size > 0, openChart);
+  if (hasQualifying && !page.hasChosenChart && page.chart !== "mini-sectors") openChart("tab-mini-sectors");
+  if (page.chart === "laps") charts.laps.update(ordered, placesByLap(view.rows("laps").values(), view.history.positions), spells, laps, page.selected);
+  if (page.chart === "gaps") {
+    const leaderMs = ordered.map((row) => row.best_lap_ms).find((ms) => ms !== null) ?? null;
+    charts.gaps.update(ordered, gapsByLap(view.rows("laps").values()), spells, laps, leaderMs, page.selected);
   }
-  if (page.chart === "stints") charts.stints.update(ordered, store.rows("stints"), laps, page.selected);
+  if (page.chart === "probability") {
+    charts.probability.update(view.history.probability, ordered, spells, instant(view.row("race_clock")?.started_at), instant, page.selected);
+  }
+  if (page.chart === "stints") charts.stints.update(ordered, view.rows("stints"), Math.max(laps, ...ordered.map((row) => (row.lap_number ?? 1) - 1)), page.selected);
 }
 
-function tell(found) {
-  if (found.length === 0) return;
-  const lap = (store.row("race_clock")?.laps_completed ?? 0) + 1;
-  for (const { kind, text } of found) {
-    const item = document.createElement("li");
-    item.dataset.kind = kind;
-    item.append(Object.assign(document.createElement("span"), { className: "event-lap", textContent: `L${lap}` }), text);
-    events.list.prepend(item);
-  }
-  while (events.list.children.length > EVENTS_MAX) events.list.lastChild.remove();
-  const spoken = found.filter((event) => event.isSpoken).map((event) => event.text);
+/** Says new events aloud, where they matter enough. */
+function tell(rows) {
+  const spoken = rows.filter((row) => row.priority <= SPOKEN_PRIORITY_MAX).map((row) => sentence(store, row));
   if (spoken.length) byId("announcer").textContent = `${spoken.join(". ")}.`;
 }
 
@@ -223,7 +289,7 @@ function showConnection(state) {
   const text = isBehind ? "Catching up" : words[state];
   node.dataset.state = isBehind ? "behind" : state;
   if (byId("connection-text").textContent !== text) byId("connection-text").textContent = text;
-  if (state === ConnectionState.GONE) showNotice("The server no longer has this session.");
+  if (state === ConnectionState.GONE) showNotice("The server no longer has this session. Try again to read the page anew.");
 }
 
 function showNotice(text) {
@@ -254,28 +320,44 @@ async function steer(change) {
 
 let looking = null;
 
-async function lookBack(lap) {
+/** Everything that the page shows, as it was at a moment: one place in the ledger, each channel read there. */
+async function lookBack(at) {
   looking?.abort();
   looking = new AbortController();
   const { signal } = looking;
-  byId("scrubber-value").textContent = `lap ${lap}`;
+  byId("scrubber-value").textContent = wordsOf(at);
   try {
-    const query = { as_of: `lap:${lap}` };
-    const number = page.session.session;
-    const timing = await rest.channel(number, "timing", query, signal);
-    const others = await Promise.all(["track_status", "telemetry"].map((channel) => rest.channel(number, channel, query, signal).catch(() => ({ rows: [] }))));
+    const { session, epoch, channels } = page.session;
+    const available = new Set(channels.map((channel) => channel.channel));
+    const past = new Store(channels);
+    const timing = await patiently(() => rest.channel(session, "timing", { as_of: momentOf(at) }, signal), signal);
+    past.take("timing", timing, true);
+    for (const channel of CHANNELS.filter((name) => name !== "timing" && available.has(name))) {
+      past.take(channel, await patiently(() => rest.channel(session, channel, { as_of: `seq:${timing.seq}`, epoch }, signal), signal), true);
+    }
     if (signal.aborted) return;
-    page.past = { lap, timing: timing.rows, trackStatus: others[0].rows[0] ?? null, position: { epoch: timing.epoch, seq: timing.seq, knownAt: instant(timing.known_at) } };
-    map.freeze(others[1].rows);
-    byId("past-text").textContent = `Looking at the end of lap ${lap}.`;
+    const knownAt = instant(timing.known_at);
+    past.history = store.historyUntil(knownAt);
+    page.past = { at, store: past, position: { epoch: timing.epoch, seq: timing.seq, knownAt } };
+    map.freeze([...past.rows("telemetry").values()]);
+    byId("past-text").textContent = looksBackByLap() ? `Looking at the end of lap ${at}.` : `Looking at ${wordsOf(at)} after the start.`;
     byId("past").hidden = false;
     document.body.classList.add("looking-back");
-    page.dirty.add("timing").add("track_status");
-    page.chartsAt = page.panelAt = 0;
+    redrawAll();
   } catch (problem) {
-    if (problem.name === "AbortError") return;
-    if (problem.retryAfterMs) setTimeout(() => !signal.aborted && lookBack(lap), problem.retryAfterMs);
-    else showNotice(`Lap ${lap} cannot be shown: ${problem.message}`);
+    if (problem.name !== "AbortError") showNotice(`The moment cannot be shown: ${problem.message}`);
+  }
+}
+
+/** Asks again as long as the server is busy with other looks at the past. */
+async function patiently(ask, signal) {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (problem) {
+      if (!problem.retryAfterMs || signal.aborted) throw problem;
+      await new Promise((resume) => setTimeout(resume, problem.retryAfterMs));
+    }
   }
 }
 
@@ -287,20 +369,24 @@ function backToLive() {
   document.body.classList.remove("looking-back");
   byId("scrubber-value").textContent = "live";
   byId("scrubber").value = byId("scrubber").max;
-  page.dirty.add("timing").add("track_status");
-  page.chartsAt = page.panelAt = 0;
+  redrawAll();
+}
+
+function redrawAll() {
+  for (const channel of CHANNELS) page.dirty.add(channel);
+  page.chartsAt = page.panelAt = page.tablesAt = 0;
 }
 
 
 let resting = null;
 byId("scrubber").addEventListener("input", (event) => {
   clearTimeout(resting);
-  const lap = Number(event.target.value);
-  byId("scrubber-value").textContent = `lap ${lap}`;
-  resting = setTimeout(() => lookBack(lap), SCRUB_REST_MS);
+  const at = Number(event.target.value);
+  byId("scrubber-value").textContent = wordsOf(at);
+  resting = setTimeout(() => lookBack(at), SCRUB_REST_MS);
 });
 byId("past-live").addEventListener("click", backToLive);
-byId("notice-retry").addEventListener("click", refreshSession);
+byId("notice-retry").addEventListener("click", () => (client.state === ConnectionState.GONE ? location.reload() : refreshSession()));
 byId("pause").addEventListener("click", () => steer({ is_paused: !page.session.replay.is_paused }));
 byId("speeds").addEventListener("click", (event) => event.target.dataset.speed && steer({ speed: Number(event.target.dataset.speed) }));
 
@@ -313,34 +399,27 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && page.past) backToLive();
 });
 
-const tabs = [...document.querySelectorAll("[role=tab]")];
-function openTab(tab) {
-  for (const other of tabs) {
-    const isOpen = other === tab;
-    other.setAttribute("aria-selected", String(isOpen));
-    other.tabIndex = isOpen ? 0 : -1;
-    byId(other.getAttribute("aria-controls")).hidden = !isOpen;
-  }
-  page.chart = tab.id.slice("tab-".length);
-  page.chartsAt = 0;
-}
-for (const tab of tabs) {
-  tab.addEventListener("click", () => openTab(tab));
-  tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
-    openTab(next);
-    next.focus();
-  });
-}
+const openChart = wireTabs(byId("chart-tabs"), (id) => {
+  page.chart = id.slice("tab-".length);
+  page.chartsAt = page.tablesAt = 0;
+});
+byId("chart-tabs").addEventListener("pointerdown", () => (page.hasChosenChart = true));
+byId("chart-tabs").addEventListener("keydown", () => (page.hasChosenChart = true));
+
+byId("priorities").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  page.priorityMax = Number(button.dataset.priority);
+  for (const other of byId("priorities").children) other.setAttribute("aria-pressed", String(other === button));
+  page.tablesAt = 0;
+});
 
 byId("views").addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
   document.body.dataset.view = button.dataset.view;
   for (const other of byId("views").children) other.toggleAttribute("aria-current", other === button);
-  page.chartsAt = 0;
+  page.chartsAt = page.tablesAt = 0;
 });
 
 const prefersLight = matchMedia("(prefers-color-scheme: light)");

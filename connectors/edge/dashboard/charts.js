@@ -1,10 +1,13 @@
-/** The charts: lap chart, win probability and stints, each an SVG with a cursor for pointer and keyboard and a table for screen readers. */
+/** The charts: lap chart, gaps, win probability and stints, each an SVG with a cursor for pointer and keyboard and a table for screen readers. */
 import { clock, COMPOUNDS, percent, teamColour } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = Object.freeze({ left: 34, right: 44, top: 12, bottom: 22 });
 /** Lines of the win probability chart. */
 const CONTENDERS_MAX = 5;
+/** Least distance between two names at the ends of lines, px, and how wide a name is taken to be. */
+const NAME_HEIGHT = 11;
+const NAME_WIDTH = 34;
 /** Points drawn of one line; more are thinned out evenly. */
 const LINE_POINTS_MAX = 400;
 
@@ -15,12 +18,39 @@ function svg(tag, attributes = {}, text) {
   return made;
 }
 
+/**
+ * Places for names at the ends of lines, so that none covers another: names that would touch are pushed apart up and down, within the plot.
+ * Each end gets `at`, the middle of its name.
+ */
+export function apart(ends, top, bottom) {
+  const columns = [];
+  // From the right, where most lines end: a name that would touch theirs belongs to them.
+  for (const end of [...ends].sort((a, b) => b.x - a.x)) {
+    const column = columns.at(-1);
+    if (column && column.x - end.x < NAME_WIDTH) column.ends.push(end);
+    else columns.push({ x: end.x, ends: [end] });
+  }
+  for (const column of columns) {
+    const ordered = column.ends.sort((a, b) => a.y - b.y);
+    const step = Math.min(NAME_HEIGHT, (bottom - top) / Math.max(1, ordered.length));
+    let lowest = -Infinity;
+    for (const end of ordered) lowest = end.at = Math.max(end.y, lowest + step);
+    let highest = Math.max(bottom, top);
+    for (const end of ordered.reverse()) {
+      end.at = Math.min(end.at, highest);
+      highest = end.at - step;
+    }
+  }
+  return ends;
+}
+
 /** Lines over a common x axis, drawn anew whenever their data changes. */
 class LineChart {
   constructor(container, label, { yText }) {
     this.container = container;
     this.label = label;
     this.yText = yText;
+    this.clipId = `clip-${label.toLowerCase().replaceAll(" ", "-")}`;
     this.figure = svg("svg", { class: "plot", role: "img", tabindex: 0 });
     this.tip = document.createElement("p");
     this.tip.className = "tip";
@@ -63,6 +93,8 @@ class LineChart {
     this.toX = (value) => MARGIN.left + ((value - x[0]) / (x[1] - x[0] || 1)) * (right - MARGIN.left);
     this.toY = (value) => bottom - ((value - y[0]) / (y[1] - y[0] || 1)) * (bottom - MARGIN.top);
     this.figure.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const clip = svg("clipPath", { id: this.clipId });
+    clip.append(svg("rect", { x: MARGIN.left, y: MARGIN.top - 3, width: Math.max(0, right - MARGIN.left + 3), height: Math.max(0, bottom - MARGIN.top + 6) }));
     const parts = bands.map((band) => {
       const from = this.toX(Math.max(x[0], band.from));
       return svg("rect", { class: `band band-${band.status}`, x: from, y: MARGIN.top, width: Math.max(2, this.toX(Math.min(x[1], band.to)) - from), height: bottom - MARGIN.top });
@@ -81,21 +113,20 @@ class LineChart {
       const isSelected = line.driver === this.selected;
       const className = `series${isSelected ? " selected" : ""}${this.selected !== null && !isSelected && lines.length > CONTENDERS_MAX ? " dimmed" : ""}`;
       const points = line.points.map(([px, py]) => `${this.toX(px).toFixed(1)},${this.toY(py).toFixed(1)}`).join(" ");
-      parts.push(svg("polyline", { class: className, points, stroke: line.colour, ...(line.isDashed ? { "stroke-dasharray": "5 3" } : {}) }));
-      const [endX, endY] = line.points.at(-1);
-      ends.push({ x: this.toX(endX), y: this.toY(endY), name: line.name, isSelected });
+      parts.push(svg("polyline", { class: className, "data-driver": line.driver, "clip-path": `url(#${this.clipId})`, points, stroke: line.colour, ...(line.isDashed ? { "stroke-dasharray": "5 3" } : {}) }));
+      const end = line.points.findLast(([, py]) => this.toY(py) >= MARGIN.top && this.toY(py) <= bottom) ?? line.points.at(-1);
+      const isEarly = this.toX(end[0]) < right - NAME_WIDTH;
+      ends.push({ x: this.toX(end[0]), y: Math.max(MARGIN.top, Math.min(bottom, this.toY(end[1]))), name: line.name, colour: line.colour, isSelected, isEarly });
     }
-    // Names that end at the same place are pushed apart, upwards.
-    ends.sort((a, b) => b.y - a.y);
-    let highest = Infinity;
-    for (const end of ends) {
-      const at = lines.length > CONTENDERS_MAX ? end.y : (highest = Math.min(end.y, highest - 12));
-      parts.push(svg("text", { class: `series-name${end.isSelected ? " selected" : ""}`, x: end.x + 6, y: at, "dominant-baseline": "central" }, end.name));
+    for (const end of apart(ends, MARGIN.top, bottom)) {
+      if (end.isEarly) parts.push(svg("circle", { class: "series-end", cx: end.x, cy: end.y, r: 3, fill: end.colour }));
+      if (end.isEarly && Math.abs(end.at - end.y) > NAME_HEIGHT) parts.push(svg("line", { class: "series-leader", x1: end.x, y1: end.y, x2: end.x + 7, y2: end.at }));
+      parts.push(svg("text", { class: `series-name${end.isSelected ? " selected" : ""}${end.isEarly ? " early" : ""}`, x: end.x + 7, y: end.at, "dominant-baseline": "central" }, end.name));
     }
     this.mark = svg("circle", { class: "cursor", r: 4.5 });
     this.rule = svg("line", { class: "rule", y1: MARGIN.top, y2: bottom });
     parts.push(this.rule, this.mark);
-    this.figure.replaceChildren(...parts);
+    this.figure.replaceChildren(clip, ...parts);
     this.figure.setAttribute("aria-label", `${this.label}. ${this.data.summary} Arrow keys move along it.`);
     this.#showCursor();
   }
@@ -211,6 +242,47 @@ export class LapChart {
   }
 }
 
+/** The gap to the leader at the end of every lap, the leader on top. */
+export class GapChart {
+  constructor(container, onSelect) {
+    this.empty = Object.assign(document.createElement("p"), { className: "empty", textContent: "No lap is over yet." });
+    container.append(this.empty);
+    this.chart = new LineChart(container, "Gap to leader", { yText: (gap) => `+${gap.toFixed(3)} s` });
+    this.chart.onSelect = onSelect;
+  }
+
+  /** `gaps`: see `gapsByLap`; `lapMs`: a usual lap; a gap beyond it leaves the chart, since the car is lapped. */
+  update(cars, gaps, spells, lapsCompleted, lapMs, selected) {
+    this.empty.hidden = gaps.size > 0;
+    if (gaps.size === 0) return;
+    const dashed = dashedCars(cars);
+    const last = Math.max(lapsCompleted, 2);
+    const lines = cars.map((car) => ({
+      driver: car.driver_number,
+      name: car.acronym ?? String(car.driver_number),
+      colour: teamColour(car.team_colour),
+      isDashed: dashed.has(car.driver_number),
+      points: (gaps.get(car.driver_number) ?? []).flatMap((gap, lap) => (gap === undefined || lap > lapsCompleted ? [] : [[lap, gap / 1_000]])),
+    }));
+    const widest = Math.max(5, ...lines.flatMap((line) => line.points.map(([, gap]) => gap)));
+    const most = Math.min(widest, (lapMs ?? 100_000) / 1_000);
+    const step = [2, 5, 10, 20, 30].find((size) => most / size <= 6) ?? 60;
+    this.chart.set({
+      lines,
+      x: [1, last],
+      y: [most, 0],
+      xTicks: lapTicks(last).map((tick) => (tick.at === 0 ? { at: 1, text: "Lap 1" } : tick)),
+      yTicks: Array.from({ length: Math.floor(most / step) + 1 }, (_, index) => ({ at: index * step, text: index === 0 ? "0 s" : `+${index * step}` })),
+      bands: spells.filter((spell) => spell.fromLap !== null).map((spell) => ({ status: spell.status, from: spell.fromLap - 1, to: (spell.toLap ?? last + 1) - 0.5 })),
+      xText: (lap) => `lap ${lap}`,
+      summary: `Gaps of ${cars.length} cars at the end of ${lapsCompleted} laps.`,
+    }, selected);
+    const laps = Array.from({ length: Math.floor(last / 5) + 1 }, (_, index) => Math.max(1, index * 5));
+    this.chart.describe("Gap to the leader at every fifth lap, seconds", ["Driver", ...laps.map((lap) => `Lap ${lap}`)],
+      lines.map((line) => [line.name, ...laps.map((lap) => { const gap = gaps.get(line.driver)?.[lap]; return gap === undefined ? "–" : (gap / 1_000).toFixed(3); })]));
+  }
+}
+
 export class ProbabilityChart {
   constructor(container, onSelect) {
     this.empty = Object.assign(document.createElement("p"), { className: "empty", textContent: "No win probabilities yet." });
@@ -267,9 +339,10 @@ export class StintChart {
     container.append(this.list);
   }
 
-  update(cars, stints, lapsCompleted, selected) {
+  /** `wear`: words for a stint's degradation by `driver/stint`, where it is known. */
+  update(cars, stints, lapsCompleted, selected, wear = new Map()) {
     const last = Math.max(1, lapsCompleted);
-    const said = JSON.stringify([cars.map((car) => car.driver_number), [...stints.values()].map((row) => [row.driver_number, row.stint_number, row.compound, row.lap_start, row.lap_end]), last, selected]);
+    const said = JSON.stringify([cars.map((car) => car.driver_number), [...stints.values()].map((row) => [row.driver_number, row.stint_number, row.compound, row.lap_start, row.lap_end, row.tyre_age_at_start]), last, selected, [...wear]]);
     if (said === this.said) return;
     this.said = said;
     const rows = cars.map((car) => {
@@ -284,9 +357,15 @@ export class StintChart {
         bar.className = `stint tyre-${stint.compound}`;
         bar.style.left = `${((stint.lap_start - 1) / last) * 100}%`;
         bar.style.width = `${Math.max(0, (Math.min(end, last) - stint.lap_start + 1) / last) * 100}%`;
-        const letter = Object.assign(document.createElement("span"), { textContent: `${COMPOUNDS[stint.compound][0]} ${end - stint.lap_start + 1}` });
+        bar.dataset.fact = stint.fact_id;
+        const slope = wear.get(`${stint.driver_number}/${stint.stint_number}`);
+        const laps = end - stint.lap_start + 1;
+        const letter = Object.assign(document.createElement("span"), { textContent: `${COMPOUNDS[stint.compound][0]} ${laps}${slope ? ` · ${slope}` : ""}` });
         letter.setAttribute("aria-hidden", "true");
-        bar.append(letter, Object.assign(document.createElement("span"), { className: "hidden", textContent: `${COMPOUNDS[stint.compound][1]}, laps ${stint.lap_start} to ${end}. ` }));
+        const used = stint.tyre_age_at_start > 0 ? `, used for ${stint.tyre_age_at_start} laps before` : "";
+        const words = `${COMPOUNDS[stint.compound][1]}, laps ${stint.lap_start} to ${end}${used}${slope ? `, ${slope}` : ""}`;
+        bar.title = words;
+        bar.append(letter, Object.assign(document.createElement("span"), { className: "hidden", textContent: `${words}. ` }));
         cell.append(bar);
       }
       row.append(name, cell);
@@ -294,6 +373,16 @@ export class StintChart {
       return row;
     });
     const caption = Object.assign(document.createElement("caption"), { className: "hidden", textContent: "Stints of each driver: compound and laps" });
-    this.list.replaceChildren(caption, ...rows);
+    const axis = document.createElement("tr");
+    axis.className = "stint-axis";
+    axis.setAttribute("aria-hidden", "true");
+    const scale = document.createElement("td");
+    for (const tick of lapTicks(last).slice(1)) {
+      const label = Object.assign(document.createElement("span"), { textContent: tick.text });
+      label.style.left = `${((tick.at - 0.5) / last) * 100}%`;
+      scale.append(label);
+    }
+    axis.append(document.createElement("th"), scale);
+    this.list.replaceChildren(caption, axis, ...rows);
   }
 }

@@ -117,9 +117,9 @@ export class PitWallClient {
     return this.#state;
   }
 
-  /** Opens the connection and keeps it open until `close`. */
+  /** Opens the connection and keeps it open until `close`. Once the server has said that it knows no such session this is final. */
   connect() {
-    if (this.#isWanted) return;
+    if (this.#isWanted || this.#state === ConnectionState.GONE) return;
     this.#isWanted = true;
     this.#attempts = 0;
     this.#open(ConnectionState.CONNECTING);
@@ -343,6 +343,11 @@ export class PitWallRest {
       if (after === null) break;
     }
     return rows;
+  }
+
+  /** A fact and the ledger records it came from. */
+  explain(session, factId, signal) {
+    return this.#json(`/api/v1/sessions/${session}/facts/${encodeURIComponent(factId)}`, { signal });
   }
 
   /** Steers a replay with `{speed}`, `{is_paused}` or both. */

@@ -51,8 +51,9 @@ export class DriverPanel {
     this.#gaps.clear();
   }
 
-  /** `row`: the driver's row of `timing`; `sample`: the newest telemetry sample; `laps`: rows of `laps` of this driver. */
-  update(row, driver, sample, laps) {
+  /** `row`: the driver's row of `timing`; `sample`: the newest telemetry sample; `laps`: rows of `laps` of this driver; `until`: the
+   * instant shown, ms since 1970, when it is not now. */
+  update(row, driver, sample, laps, until = Infinity) {
     this.#parts.empty.hidden = Boolean(row);
     this.#parts.body.hidden = !row;
     if (!row) return;
@@ -75,7 +76,7 @@ export class DriverPanel {
     write("gap", row.position === 1 ? "leads" : gap(row.gap_ms, row.laps_behind));
     const times = laps.filter((lap) => lap.lap_ms !== null).sort((a, b) => a.lap_number - b.lap_number).slice(-LAPS_MAX).map((lap) => [lap.lap_number, lap.lap_ms]);
     this.#spark("laps", times, times.length ? `Last ${times.length} laps, best ${lapTime(Math.min(...times.map(([, ms]) => ms)))}` : "No laps yet");
-    const gaps = this.#gaps.get(row.driver_number) ?? [];
+    const gaps = (this.#gaps.get(row.driver_number) ?? []).filter(([known]) => known <= until);
     this.#spark("gaps", gaps, gaps.length ? `Gap to the leader from ${gap(gaps[0][1])} to ${gap(gaps.at(-1)[1])}` : "No gaps yet");
   }
 

@@ -151,11 +151,15 @@ export class TrackMap {
 
   /** Shows cars standing where these rows say, until `null` lets them move again. */
   freeze(rows) {
-    this.#frozen = rows && new Map(rows.map((row) => {
-      const path = new Path();
-      path.take(row);
-      return [row.driver_number, path];
-    }));
+    if (!rows) {
+      this.#frozen = null;
+      return;
+    }
+    this.#frozen = new Map();
+    for (const row of rows) {
+      if (!this.#frozen.has(row.driver_number)) this.#frozen.set(row.driver_number, new Path());
+      this.#frozen.get(row.driver_number).take(row);
+    }
   }
 
   clear() {

@@ -4,21 +4,13 @@
  */
 import { instant } from "./format.js";
 
-const KEYS = Object.freeze({
-  stints: (row) => `${row.driver_number}/${row.stint_number}`,
-  laps: (row) => `${row.driver_number}/${row.lap_number}`,
-});
-const BY_DRIVER = (row) => row.driver_number;
-const ONE_ROW = () => 0;
-const ONE_ROW_CHANNELS = new Set(["track_status", "race_clock", "probability", "circuit"]);
-
 /** Facts kept of one history: more than a race has; the oldest go first. */
 export const HISTORY_MAX = 20_000;
 
-/** The key under which a channel's rows replace one another, as docs/protocol.md lists it. */
-export function keyOf(channel, row) {
-  if (KEYS[channel]) return KEYS[channel](row);
-  return (ONE_ROW_CHANNELS.has(channel) ? ONE_ROW : BY_DRIVER)(row);
+/** The key under which a channel's rows replace one another, from the fields that the session names for it. */
+export function keyOf(fields, row) {
+  if (fields.length === 0) return 0;
+  return fields.length === 1 ? row[fields[0]] : fields.map((field) => row[field]).join("/");
 }
 
 /** Rows of one channel, and the position they stand at. */
@@ -30,10 +22,22 @@ class Channel {
 
 export class Store {
   #channels = new Map();
+  /** Fields of each channel's key. */
+  #keys = new Map();
   /** Facts in order of channels that charts draw over time. */
   history = { positions: [], race_clock: [], track_status: [], probability: [] };
   /** When the newest message of any channel was known, ms since 1970. */
   knownAt = null;
+
+  /** @param {{channel: string, key: string[]}[]} channels As the session lists them. */
+  constructor(channels = []) {
+    this.describe(channels);
+  }
+
+  /** Learns the keys of these channels. */
+  describe(channels) {
+    for (const { channel, key } of channels) this.#keys.set(channel, key);
+  }
 
   channel(name) {
     let channel = this.#channels.get(name);
@@ -53,8 +57,9 @@ export class Store {
   /** Takes a snapshot (forgetting what was there) or a frame. */
   take(name, message, isSnapshot) {
     const channel = this.channel(name);
+    const fields = this.#keys.get(name) ?? ["driver_number"];
     if (isSnapshot) channel.rows = new Map();
-    for (const row of message.rows) channel.rows.set(keyOf(name, row), row);
+    for (const row of message.rows) channel.rows.set(keyOf(fields, row), row);
     channel.position = { epoch: message.epoch, seq: message.seq, knownAt: instant(message.known_at) };
     this.knownAt = Math.max(this.knownAt ?? 0, channel.position.knownAt ?? 0);
     if (this.history[name]) this.extend(name, message.rows);
@@ -74,6 +79,11 @@ export class Store {
     }
     const excess = this.history[name].length - HISTORY_MAX;
     if (excess > 0) this.history[name].splice(0, excess);
+  }
+
+  /** The histories as they were at an instant, ms since 1970. */
+  historyUntil(knownAt) {
+    return Object.fromEntries(Object.entries(this.history).map(([name, rows]) => [name, rows.filter((row) => instant(row.known_at) <= knownAt)]));
   }
 
   /** Leaves everything behind, as when another session or epoch begins. */
@@ -116,6 +126,67 @@ export function placesByLap(laps, positions) {
     places.get(row.driver_number)[row.lap_number] = place;
   }
   return places;
+}
+
+/**
+ * The gap to whoever ended the same lap first, of every driver at the end of every lap, ms. Taken from session time, never from summed lap
+ * times; a lapped car is compared on its own lap. A lap whose end nobody knows has no gap.
+ *
+ * @returns {Map<number, (number|undefined)[]>} By driver number, then by lap.
+ */
+export function gapsByLap(laps) {
+  const ends = new Map();
+  for (const row of laps) {
+    if (row.lap_ms === null || !row.started_at) continue;
+    const list = ends.get(row.lap_number) ?? [];
+    list.push([row.driver_number, instant(row.started_at) + row.lap_ms]);
+    ends.set(row.lap_number, list);
+  }
+  const gaps = new Map();
+  for (const [lap, list] of ends) {
+    const first = Math.min(...list.map(([, end]) => end));
+    for (const [driver, end] of list) {
+      if (!gaps.has(driver)) gaps.set(driver, []);
+      gaps.get(driver)[lap] = Math.round(end - first);
+    }
+  }
+  return gaps;
+}
+
+/** Whether the session is a qualifying: it names its segment. */
+export function isQualifying(store) {
+  return (store.row("track_status")?.qualifying_phase ?? null) !== null;
+}
+
+/** Whether the session is a race: some car has a gap to the leader. */
+export function isRace(store) {
+  if (isQualifying(store)) return false;
+  for (const row of store.rows("timing").values()) if (row.gap_ms !== null || row.laps_behind) return true;
+  return false;
+}
+
+/** Cars that go on from each segment of qualifying: all but five in each of the first two with 20 cars, six with 22. */
+export function placesThatGoOn(phase, cars) {
+  if (phase !== 1 && phase !== 2) return null;
+  const out = cars > 20 ? 6 : 5;
+  const last = phase === 1 ? cars - out : 10;
+  return last > 0 && last < cars ? last : null;
+}
+
+/**
+ * Best lap and gap of each car in the last segment of qualifying that it has a time in, ms: `{bestMs, gapMs}` by driver number. The gap is to
+ * the best of that segment.
+ */
+export function qualifyingBests(rows) {
+  const provisional = [...rows].filter((row) => row.basis === "PROVISIONAL");
+  const bests = new Map();
+  for (const row of provisional) {
+    const field = ["segment_3_ms", "segment_2_ms", "segment_1_ms"].find((name) => row[name] !== null);
+    if (!field) continue;
+    const best = Math.min(...provisional.map((other) => other[field] ?? Infinity));
+    bests.set(row.driver_number, { bestMs: row[field], gapMs: row[field] - best });
+  }
+  return bests;
 }
 
 /**

@@ -1,6 +1,8 @@
 /** The timing tower: one table row a car, only changed cells touched, places swapped with a short slide. */
 import { CAR_STATES, COMPOUNDS, gap, lapTime, MARKS, sectorTime } from "./format.js";
 import { teamColour } from "./format.js";
+import { segmentBlocks } from "./panels/table.js";
+import { inWords } from "./panels/mini_sectors.js";
 
 /** An interval below this is within striking distance, ms. */
 const CLOSE_MS = 1_000;
@@ -86,18 +88,25 @@ class CarRow {
     this.node.addEventListener("click", () => onSelect(this.driver));
   }
 
-  update(row, driver, startPlace, fastestMs) {
+  update(row, driver, startPlace, fastestMs, more) {
     const name = row.acronym ?? driver?.acronym ?? String(row.driver_number);
     const colour = teamColour(row.team_colour ?? driver?.team_colour);
     if (this.said.name !== name) this.name.textContent = this.said.name = name;
     if (this.said.fullName !== driver?.full_name) this.fullName.textContent = ` ${(this.said.fullName = driver?.full_name) ?? ""}`;
     if (this.said.colour !== colour) this.bar.style.backgroundColor = this.said.colour = colour;
     if (this.said.state !== row.state) this.node.dataset.state = this.said.state = row.state;
-    for (const [field, content] of Object.entries(cellsOf(row, startPlace, fastestMs))) {
-      const said = content.join("|");
+    const cells = cellsOf(row, startPlace, fastestMs);
+    if (more.gapMs !== undefined) cells.gap = [more.gapMs === 0 ? "Best" : gap(more.gapMs), "", ""];
+    if (row.best_lap_ms === null && more.bestMs) cells.best_lap = [lapTime(more.bestMs), "mark-NONE", "", ""];
+    if (more.isEliminated) cells.state = ["Out", "state-RETIRED", "does not go on"];
+    if (this.node.classList.contains("cut") !== more.isCut) this.node.classList.toggle("cut", more.isCut);
+    for (const [field, content] of Object.entries(cells)) {
+      const codes = field.startsWith("sector_") && more.lap ? more.lap[`segments_${field.at(-1)}`] : [];
+      const said = `${content.join("|")}|${codes.join()}`;
       if (this.said[field] === said) continue;
       this.said[field] = said;
       this.write(this.cells[field], field, content);
+      if (codes.length) this.cells[field].append(segmentBlocks({ codes, words: `Mini-sectors: ${inWords(codes)}.` }));
     }
   }
 
@@ -125,6 +134,7 @@ export class Tower {
   #body;
   #rows = new Map();
   #order = [];
+  #wasStill = false;
   #onSelect;
   #selected = null;
   #reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -136,17 +146,25 @@ export class Tower {
     body.addEventListener("keydown", (event) => this.#move(event));
   }
 
-  /** Shows these rows of `timing`. `drivers` and `startPlaces` are by driver number. */
-  render(timing, drivers, startPlaces) {
+  /**
+   * Shows these rows of `timing`. `drivers`, `startPlaces`, `laps` (each car's newest lap with mini-sectors) and `qualifying` (see
+   * `qualifyingBests`) are by driver number; `eliminated` are the cars that do not go on, `lastThatGoesOn` the place above the cut. `isStill`: nothing moves,
+   * as when the past is shown.
+   */
+  render(timing, { drivers, startPlaces, laps = new Map(), qualifying = new Map(), eliminated = new Set(), lastThatGoesOn = null, isStill = false }) {
     const ordered = inOrder(timing);
     const fastestMs = Math.min(...ordered.map((row) => row.best_lap_ms ?? Infinity));
     const order = ordered.map((row) => row.driver_number);
     for (const row of ordered) {
       let carRow = this.#rows.get(row.driver_number);
       if (!carRow) this.#rows.set(row.driver_number, (carRow = new CarRow(row, this.#onSelect)));
-      carRow.update(row, drivers.get(row.driver_number), startPlaces.get(row.driver_number), fastestMs);
+      carRow.update(row, drivers.get(row.driver_number), startPlaces.get(row.driver_number), fastestMs, {
+        lap: laps.get(row.driver_number), ...qualifying.get(row.driver_number), isEliminated: eliminated.has(row.driver_number), isCut: row.position !== null && row.position === lastThatGoesOn,
+      });
     }
-    if (order.join() !== this.#order.join()) this.#reorder(order);
+    // The first live tower after a look at the past is another moment too: it does not move into place either.
+    if (order.join() !== this.#order.join()) this.#reorder(order, isStill || this.#wasStill);
+    this.#wasStill = isStill;
     this.#focusable();
   }
 
@@ -160,13 +178,14 @@ export class Tower {
     this.#focusable();
   }
 
-  #reorder(order) {
+  #reorder(order, isStill) {
     const before = new Map();
-    const slides = this.#order.length > 0 && !this.#reducedMotion.matches && !document.hidden;
+    const slides = !isStill && this.#order.length > 0 && !this.#reducedMotion.matches && !document.hidden;
     if (slides) for (const driver of this.#order) before.set(driver, this.#rows.get(driver).node.offsetTop);
     const focused = document.activeElement;
     for (const driver of this.#order) if (!order.includes(driver)) this.#rows.get(driver).node.remove();
     for (const driver of order) this.#body.append(this.#rows.get(driver).node);
+    if (isStill) for (const driver of order) this.#rows.get(driver).node.classList.remove("rise", "fall");
     if (focused !== document.activeElement && this.#body.contains(focused)) focused.focus({ preventScroll: true });
     for (const driver of slides ? order : []) {
       const { node } = this.#rows.get(driver);

@@ -16,20 +16,47 @@ pub enum Delivery {
 }
 
 /// The kinds whose newest row says all that a reader needs. Every other kind is delivered fact by fact.
-const LATEST_WINS: [&str; 11] =
-    ["circuit", "drivers", "gaps", "positions", "probability", "race_clock", "stints", "telemetry", "timing", "track_status", "weather"];
+const LATEST_WINS: [&str; 16] = [
+    "championship",
+    "circuit",
+    "classification",
+    "completeness",
+    "drivers",
+    "gaps",
+    "positions",
+    "probability",
+    "race_clock",
+    "starting_grid",
+    "stints",
+    "telemetry",
+    "timing",
+    "timing_line",
+    "track_status",
+    "weather",
+];
 
 /// A fact kind as readers subscribe to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Channel(&'static str);
 
-static FIELDS: LazyLock<Vec<(&'static str, Vec<String>)>> = LazyLock::new(|| {
+/// What a kind's schema says that readers need.
+struct Described {
+    kind: &'static str,
+    fields: Vec<String>,
+    key: Vec<String>,
+}
+
+static DESCRIBED: LazyLock<Vec<Described>> = LazyLock::new(|| {
+    let strings = |values: &serde_json::Value| {
+        values.as_array().into_iter().flatten().filter_map(|value| value.as_str().map(str::to_owned)).collect()
+    };
     KINDS
         .iter()
         .map(|&(kind, schema)| {
             let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or_default();
             let fields = schema["fields"].as_array().into_iter().flatten();
-            (kind, fields.filter_map(|field| field["name"].as_str().map(str::to_owned)).collect())
+            let fields = fields.filter_map(|field| field["name"].as_str().map(str::to_owned)).collect();
+            Described { kind, fields, key: strings(&schema["key"]) }
         })
         .collect()
 });
@@ -61,7 +88,13 @@ impl Channel {
     /// Whether its rows have a field of this name.
     #[must_use]
     pub fn has_field(self, name: &str) -> bool {
-        FIELDS.iter().any(|(kind, fields)| *kind == self.0 && fields.iter().any(|field| field == name))
+        DESCRIBED.iter().any(|described| described.kind == self.0 && described.fields.iter().any(|field| field == name))
+    }
+
+    /// Fields by which a row replaces the one before it; none when the channel has one row.
+    #[must_use]
+    pub fn key(self) -> &'static [String] {
+        DESCRIBED.iter().find(|described| described.kind == self.0).map_or(&[], |described| &described.key)
     }
 }
 
@@ -74,6 +107,30 @@ mod tests {
         assert_eq!(Channel::named("timing").unwrap().delivery(), Delivery::Latest);
         assert_eq!(Channel::named("laps").unwrap().delivery(), Delivery::Every);
         assert_eq!(Channel::named("car_data"), None);
+    }
+
+    #[test]
+    fn every_kind_that_is_latest_wins_is_a_kind() {
+        for kind in LATEST_WINS {
+            assert!(Channel::named(kind).is_some(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_happened_is_delivered_fact_by_fact() {
+        for kind in ["battles", "laps", "overtakes", "pit_stops", "race_control", "race_events", "team_radio", "undercuts"] {
+            assert_eq!(Channel::named(kind).unwrap().delivery(), Delivery::Every, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_channel_knows_by_which_fields_its_rows_replace_one_another() {
+        assert_eq!(Channel::named("laps").unwrap().key(), ["driver_number", "lap_number"]);
+        assert_eq!(Channel::named("classification").unwrap().key(), ["basis", "driver_number"]);
+        assert!(Channel::named("weather").unwrap().key().is_empty());
+        for channel in Channel::all() {
+            assert!(channel.key().iter().all(|field| channel.has_field(field)), "{}", channel.name());
+        }
     }
 
     #[test]

@@ -108,6 +108,7 @@ pub(crate) struct Summary {
 struct ChannelSummary {
     channel: &'static str,
     delivery: Delivery,
+    key: &'static [String],
 }
 
 /// How a subscription begins.
@@ -185,7 +186,9 @@ impl Feed {
             known_at_quality: state.quality,
             state: name,
             halted: state.halted.clone(),
-            channels: Channel::all().map(|channel| ChannelSummary { channel: channel.name(), delivery: channel.delivery() }).collect(),
+            channels: Channel::all()
+                .map(|channel| ChannelSummary { channel: channel.name(), delivery: channel.delivery(), key: channel.key() })
+                .collect(),
             replay,
         }
     }

@@ -210,6 +210,12 @@ test("an unknown session is not tried again", () => {
   mock.timers.tick(60_000);
   assert.equal(sockets.length, 1);
   assert.equal(client.state, ConnectionState.GONE);
+  client.connect();
+  view.window.dispatchEvent(new Event("online"));
+  view.document.dispatchEvent(new Event("visibilitychange"));
+  mock.timers.tick(60_000);
+  assert.equal(sockets.length, 1, "4404 is final, whoever asks");
+  assert.equal(client.state, ConnectionState.GONE);
 });
 
 test("nothing is tried while offline, and coming back online tries at once", () => {

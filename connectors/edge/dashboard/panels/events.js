@@ -1,0 +1,56 @@
+/** Race events: what is worth telling, in sentences, with the priority that the engine gave it. */
+import { lapTime, UNKNOWN } from "../format.js";
+import { lapOf, nameOf, newestFirst, words } from "./names.js";
+
+/** Of events up to this priority a screen reader is told at once. */
+export const SPOKEN_PRIORITY_MAX = 2;
+
+const SENTENCES = Object.freeze({
+  LEAD_CHANGE: ([first]) => `${first} takes the lead`,
+  FASTEST_LAP: ([first], row) => `${first}: fastest lap, ${lapTime(row.time_ms)}`,
+  RETIREMENT: ([first]) => `${first} is out`,
+  SAFETY_CAR: () => "Safety car",
+  SAFETY_CAR_ENDING: () => "Safety car in this lap",
+  VSC: () => "Virtual safety car",
+  VSC_ENDING: () => "Virtual safety car ending",
+  TRACK_CLEAR: () => "Track clear",
+  CHEQUERED_FLAG: () => "Chequered flag",
+  RED_FLAG: () => "Red flag",
+  RAIN_BEGAN: () => "Rain",
+  RAIN_ENDED: () => "The rain has stopped",
+  OVERTAKE: ([first, second]) => (second ? `${first} passes ${second}` : `${first} gains a place`),
+  PIT_STOP: ([first], row) => `${first} pits${row.time_ms ? `, ${(row.time_ms / 1_000).toFixed(1)} s in the lane` : ""}`,
+  BATTLE: ([first, second]) => `${first} attacks ${second ?? "the car ahead"}`,
+  BATTLE_BEGAN: ([first, second]) => `${first} attacks ${second ?? "the car ahead"}`,
+  UNDERCUT: ([first, second]) => `${first} undercuts ${second ?? "the car ahead"}`,
+  OVERCUT: ([first, second]) => `${first} overcuts ${second ?? "the car ahead"}`,
+});
+
+/** An event as a sentence: race control's own words where they are the event. */
+export function sentence(store, row) {
+  const names = row.driver_numbers.map((driver) => nameOf(store, driver));
+  const said = SENTENCES[row.kind];
+  if (said) return said(names, row);
+  const what = row.text ?? words(row.kind);
+  return names.length && !row.text ? `${names.join(", ")}: ${what.toLowerCase()}` : what;
+}
+
+/** The newest event's phase of qualifying or lap. */
+const when = (row) => (row.lap_number === null ? UNKNOWN : lapOf(row.lap_number));
+
+/** The feed of events, only those up to a priority. */
+export function eventsPanel(priorityMax) {
+  return {
+    id: "events",
+    title: "Race events",
+    caption: "Race events, newest first; priority 1 is the highest",
+    empty: "Nothing has happened yet.",
+    columns: [{ label: "Lap", className: "c-lap" }, { label: "Event", className: "c-text" }, { label: "!", title: "Priority, 1 the highest", className: "c-priority" }],
+    rows: (store) => newestFirst(store, "race_events", "event_number").filter((row) => row.priority <= priorityMax()).map((row) => ({
+      id: row.event_number,
+      fact: row.fact_id,
+      tone: `event-${row.kind} priority-${row.priority}`,
+      cells: [when(row), sentence(store, row), { text: String(row.priority), tone: `priority-${row.priority}` }],
+    })),
+  };
+}

@@ -14,7 +14,6 @@ pub mod gaps;
 pub mod known;
 pub mod laps;
 pub mod line_crossings;
-pub mod named_cars;
 pub mod pit_passes;
 pub mod pit_stops;
 pub mod position_check;
@@ -91,7 +90,7 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather)
     });
     graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
-        let inputs = inputs.samples::<Pit>().samples::<RaceControl>().stream(track_status).stream(stints);
+        let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);
         inputs.stream(laps).stream(positions).stream(gaps)
     });
     let timing_line =

@@ -14,7 +14,7 @@ pub mod gaps;
 pub mod known;
 pub mod laps;
 pub mod line_crossings;
-pub mod named_cars;
+pub mod overtakes;
 pub mod pit_passes;
 pub mod pit_stops;
 pub mod position_check;
@@ -87,12 +87,16 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
         inputs.stream(gaps).stream(stints).stream(weather).stream(telemetry)
     });
+    let pit_stops = graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
+        let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);
+        inputs.stream(laps).stream(positions).stream(gaps)
+    });
+    graph.publish(overtakes::OvertakesOperator::default(), |inputs| {
+        let inputs = inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(gaps);
+        inputs.stream(timing).stream(pit_stops)
+    });
     graph.publish(race_events::RaceEventsOperator::default(), |inputs| {
         inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather)
-    });
-    graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
-        let inputs = inputs.samples::<Pit>().samples::<RaceControl>().stream(track_status).stream(stints);
-        inputs.stream(laps).stream(positions).stream(gaps)
     });
     let timing_line =
         graph.publish(timing_line::TimingLineOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status).stream(telemetry));

@@ -5,6 +5,9 @@
 //! loops (Dutch race, `docs/derivations.md`). A car stands from the first to the last sample of at most
 //! [`PitPassesOperator::standing_speed_max`]; half of what the samples before and after leave open is added, and is the error bound.
 //!
+//! These are estimates for sessions whose feed sends no `pit` documents, and a check on those that do. What the documents say is
+//! [`pit_stops`](crate::pit_stops)'.
+//!
 //! Stops on a lap that is not timed, as after a late join's first crossing, are not seen.
 
 use pitwall_engine::Micros;

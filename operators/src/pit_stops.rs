@@ -1,6 +1,9 @@
 //! Pit stops: `pit` documents folded into one pass through the pit lane each, with stints to tell whether tyres were changed, and order,
 //! gaps, laps and track status to tell what it cost.
 //!
+//! These are the feed's own passes, timed by the loops of the pit lane. [`pit_passes`](crate::pit_passes) finds passes from samples alone,
+//! for sessions without such documents; its times are estimates.
+//!
 //! Rules, with their source:
 //! * OpenF1 numbers its documents by car and lap, but a car can pass twice on one lap. A document dated within
 //!   [`PitStopsOperator::same_pass_ms`] of a known pass of its lap is a version of that pass, any other is another pass: no two passes can
@@ -10,7 +13,10 @@
 //! * New tyres: a later stint than the first begins on the lap after. If the stint of the lap before goes on two laps after, there were
 //!   none, since a stint can lag a lap. Of several passes on one lap the tyres belong to the last one reported to have stood still, or
 //!   else to the last. Nothing is said of the others' tyres.
-//! * A drive-through and a stop-and-go are told by the stewards' penalty: it belongs to the car's first pass after it without new tyres,
+//! * A stint's document comes with its first lap. A car that left the lane and then completed no lap before the leader began
+//!   [`PitStopsOperator::laps_missed_max`] more has none: it is presumed to have stopped for tyres, which the official lists do as well
+//!   (Leclerc, Zandvoort 2025), and `has_new_tyres` stays unknown.
+//! * A drive-through and a stop-and-go are told by the stewards' penalty, as [`race_control`](crate::race_control) reads it: it belongs to the car's first pass after it without new tyres,
 //!   since a penalty may not be served with a stop (sporting regulations).
 //! * Place before: at entry. Place after: with the first gap measured [`PitStopsOperator::rejoin_ms`] or more after the exit.
 //! * Loss: in-lap and out-lap less twice the median of the car's last three laps before, of which none is a first or an out-lap, and
@@ -22,14 +28,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
-use pitwall_schemas::facts::{Gap, Lap, Neutralisation, PitPassKind, PitStop, Position, Status, Stint, TrackStatus};
-use pitwall_schemas::raw::{Pit, RaceControl};
+use pitwall_schemas::facts::{
+    Gap, Lap, MessageKind, Neutralisation, PenaltyKind, PitPassKind, PitStop, Position, RaceControlMessage, Status, Stint, TrackStatus,
+};
+use pitwall_schemas::raw::Pit;
 use pitwall_schemas::shared::Compound;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Known, in_order};
-use crate::named_cars::named_cars;
 
 /// Passes kept of one car: more than a session has laps. Another is rejected.
 const PASSES_MAX: usize = 256;
@@ -59,11 +66,13 @@ pub struct PitStopsOperator {
     pub same_pass_ms: i64,
     /// How long after the exit a car's place is that after its stop, ms: the timing loop behind the exit has it by then.
     pub rejoin_ms: i64,
+    /// Laps that the leader begins after a pass while the car completes none, after which no stint will tell of tyres.
+    pub laps_missed_max: i32,
 }
 
 impl Default for PitStopsOperator {
     fn default() -> Self {
-        Self { same_pass_ms: 10_000, rejoin_ms: 5_000 }
+        Self { same_pass_ms: 10_000, rejoin_ms: 5_000, laps_missed_max: 3 }
     }
 }
 
@@ -73,6 +82,8 @@ pub struct State {
     cars: ByDriver<Car>,
     /// What slowed the field from when on, in order of arrival.
     neutralisations: VecDeque<At<Neutralisation>>,
+    /// Highest lap that any car has begun.
+    leaders_lap: i32,
 }
 
 /// A value from a moment on, and the ledger record that gave it.
@@ -130,6 +141,8 @@ struct Pass {
     predicted_position: Known<i32>,
     predicted_loss_ms: Option<i32>,
     loss_ms: Known<i32>,
+    /// Whether a stint could still tell of new tyres, and if not the record that told so.
+    stint_overdue: Known<bool>,
     said: Option<PitStop>,
     issued: Option<Issued>,
 }
@@ -253,9 +266,19 @@ impl Car {
             Purpose { kind: PitPassKind::Stop, has_new_tyres: Some(true), compound, causes: [Some(stint.cause), None] }
         } else if let Some(stint) = self.stints.values().find(|stint| goes_on(stint)) {
             Purpose { kind: PitPassKind::Pass, has_new_tyres: Some(false), causes: [Some(stint.cause), None], ..unknown }
+        } else if !self.stints.is_empty() && pass.stint_overdue.value().is_some() {
+            Purpose { kind: PitPassKind::Stop, causes: [pass.stint_overdue.cause(), None], ..unknown }
         } else {
             unknown
         }
+    }
+
+    /// Marks the last pass if the car completed no lap after it although the leader went on; tells whether that is news.
+    fn miss_stint(&mut self, leaders_lap: i32, laps_missed_max: i32, cause: u64) -> bool {
+        let last_lap = self.laps.iter().rev().find(|(_, lap)| lap.lap_ms.is_some()).map(|(number, _)| *number);
+        let Some(pass) = self.passes.last_mut() else { return false };
+        let is_overdue = leaders_lap > pass.lap_number + laps_missed_max && last_lap.is_none_or(|last| last <= pass.lap_number);
+        is_overdue && pass.stint_overdue.take(Some(true), cause)
     }
 
     /// In-lap and out-lap of the stop that ended lap `lap_number` against the car's pace, and the record that timed them last.
@@ -373,15 +396,12 @@ fn milliseconds(seconds: Option<f64>) -> Option<i32> {
 }
 
 /// The penalty served in the pit lane that the stewards give with this message.
-fn penalty(message: &str) -> Option<PitPassKind> {
-    if !message.contains("PENALTY FOR CAR") || message.contains("PENALTY SERVED") {
-        return None;
+fn penalty(message: &RaceControlMessage) -> Option<PitPassKind> {
+    match message.penalty.filter(|_| message.kind == MessageKind::Penalty)? {
+        PenaltyKind::DriveThrough => Some(PitPassKind::DriveThrough),
+        PenaltyKind::StopAndGo => Some(PitPassKind::StopAndGo),
+        _ => None,
     }
-    if message.contains("DRIVE THROUGH") || message.contains("DRIVE-THROUGH") {
-        return Some(PitPassKind::DriveThrough);
-    }
-    let is_stop_and_go = ["STOP/GO", "STOP-GO", "STOP AND GO", "STOP-AND-GO"].iter().any(|words| message.contains(words));
-    is_stop_and_go.then_some(PitPassKind::StopAndGo)
 }
 
 impl Operator for PitStopsOperator {
@@ -391,7 +411,11 @@ impl Operator for PitStopsOperator {
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("same_pass_ms", self.same_pass_ms.to_string()), ("rejoin_ms", self.rejoin_ms.to_string())]
+        vec![
+            ("same_pass_ms", self.same_pass_ms.to_string()),
+            ("rejoin_ms", self.rejoin_ms.to_string()),
+            ("laps_missed_max", self.laps_missed_max.to_string()),
+        ]
     }
 }
 
@@ -414,19 +438,17 @@ impl Handle<Pit> for PitStopsOperator {
     }
 }
 
-impl Handle<RaceControl> for PitStopsOperator {
-    fn apply(&self, state: &mut State, message: &RaceControl, context: &mut Context<'_, PitStop>) {
-        let Some(kind) = message.message.as_deref().and_then(penalty) else { return };
-        for driver_number in named_cars(message) {
+impl Handle<RaceControlMessage> for PitStopsOperator {
+    fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, PitStop>) {
+        let Some(value) = penalty(message) else { return };
+        let (at, cause) = (context.event_time(), newest_cause(context));
+        for &driver_number in &message.driver_numbers {
             let car = state.cars.entry(driver_number);
-            if car.penalties.iter().any(|known| (known.at, known.value) == (message.date, kind)) {
-                continue;
-            }
             if car.penalties.len() >= PENALTIES_MAX {
                 context.reject(format!("car {driver_number} has more than {PENALTIES_MAX} penalties to serve in the pit lane"));
                 continue;
             }
-            car.penalties.push(At { at: message.date, value: kind, cause: context.seq() });
+            car.penalties.push(At { at, value, cause });
             car.say(driver_number, context);
         }
     }
@@ -452,7 +474,16 @@ impl Handle<Stint> for PitStopsOperator {
 
 impl Handle<Lap> for PitStopsOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, PitStop>) {
-        let State { cars, neutralisations } = state;
+        if lap.lap_number > state.leaders_lap {
+            state.leaders_lap = lap.lap_number;
+            let cause = newest_cause(context);
+            for (driver_number, car) in state.cars.iter_mut() {
+                if car.miss_stint(lap.lap_number, self.laps_missed_max, cause) {
+                    car.say(driver_number, context);
+                }
+            }
+        }
+        let State { cars, neutralisations, .. } = state;
         let car = cars.entry(lap.driver_number);
         let Lap { started_at, lap_ms, is_pit_out_lap, .. } = *lap;
         car.laps.insert(lap.lap_number, TimedLap { started_at, lap_ms, is_pit_out_lap, cause: newest_cause(context) });
@@ -591,6 +622,27 @@ mod tests {
         let fact = last(&bench);
         assert_eq!((fact.kind, fact.stop_number, fact.compound), (PitPassKind::Stop, Some(1), Some(Compound::Hard)));
         assert_eq!(said(&bench).len(), 2);
+    }
+
+    #[test]
+    fn a_car_that_completes_no_lap_after_its_pass_is_presumed_to_have_stopped() {
+        let mut bench = bench();
+        arrive(&mut bench, 1, stint_of(16, 1, (1, 7), "MEDIUM"));
+        arrive(&mut bench, 100, pass(16, 7, 100, Some(17.0)));
+        for lap_number in 8..=11 {
+            let second = 80 * i64::from(lap_number);
+            assert_eq!((last(&bench).kind, last(&bench).stop_number), (PitPassKind::Unknown, None));
+            arrive(&mut bench, second, lap_of(1, lap_number, second, None));
+        }
+        assert_eq!((last(&bench).kind, last(&bench).stop_number, last(&bench).has_new_tyres), (PitPassKind::Stop, Some(1), None));
+    }
+
+    #[test]
+    fn without_stints_nothing_is_presumed_of_tyres() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(16, 7, 100, Some(17.0)));
+        arrive(&mut bench, 900, lap_of(1, 11, 900, None));
+        assert_eq!(last(&bench).kind, PitPassKind::Unknown);
     }
 
     #[test]

@@ -27,8 +27,8 @@
 //! * Interrupted: a race stood still while the lap was driven or when it began, so it holds the wait or begins in the pit lane or on the
 //!   grid (FastF1 gives such laps no time). However long, it stays (FastF1 #473).
 //! * Ended in the pit lane: the mini-sectors of sector 3 say so, the next lap is a pit-out lap, or `pit` says so.
-//! * Joined in mid-session, OpenF1 numbers the lap under way 1 and gives it no start. Unless the start of the session was seen, such a lap
-//!   is held until the car's next one tells its number: the one before that.
+//! * Joined in mid-session, OpenF1 numbers the lap under way 1 and gives it no start. So a lap 1 without a start is held until it gets one,
+//!   the race starts, or the car's next lap tells its number: the one before that.
 //! * Accurate (FastF1 `_check_lap_accuracy`): time and sectors as sent, the sectors within [`LapsOperator::sector_sum_ms_max`] of the lap,
 //!   neither in nor out of the pit lane, not under more than yellow, and not the lap after one under the safety car. Two differences:
 //!   FastF1's code, not its documentation, leaves out a lap that was only partly under yellow, which stays here; and it no longer
@@ -89,8 +89,6 @@ pub struct State {
     rules: Rules,
     /// When the race started.
     started_at: Known<Micros>,
-    /// Whether a start was seen, of whatever session or part of it.
-    has_started: bool,
     qualifying_phase: Option<i32>,
     cars: ByDriver<Car>,
 }
@@ -345,11 +343,11 @@ impl Car {
 
 impl Car {
     /// The number of the lap that a document is of. A lap 1 that turns out to be another one gets that number.
-    fn number_of(&mut self, document: &Lap, has_started: bool) -> i32 {
+    fn number_of(&mut self, document: &Lap, has_race_started: bool) -> i32 {
         let lap_number = document.lap_number;
         match (lap_number, document.date_start) {
             (1, None) if self.joined_on.is_some() => return self.joined_on.unwrap_or(1),
-            (1, None) => self.first_lap_waits |= !has_started && self.laps.is_empty(),
+            (1, None) => self.first_lap_waits |= !has_race_started && self.laps.is_empty(),
             (1, Some(_)) => self.first_lap_waits = false,
             _ if std::mem::take(&mut self.first_lap_waits) && lap_number > 2 => {
                 if let Some(lap) = self.laps.remove(&1) {
@@ -705,7 +703,7 @@ impl Handle<Lap> for LapsOperator {
         state.rules.set(self);
         let qualifying_segment = state.qualifying_phase;
         let car = state.cars.entry(driver_number);
-        let lap_number = car.number_of(document, state.has_started);
+        let lap_number = car.number_of(document, state.started_at.value().is_some());
         let lap = car.laps.entry(lap_number).or_insert_with(|| LapState { qualifying_segment, ..LapState::default() });
         if document.id < lap.version {
             return;
@@ -741,7 +739,6 @@ impl Handle<TrackStatus> for LapsOperator {
         state.rules.take_status(status, context.event_time());
         match status.session {
             SessionState::Started => {
-                state.has_started = true;
                 state.begin_segment(status.qualifying_phase);
                 state.rules.finished_at = None;
                 // A start later than lap 1 is a restart that a late join saw. A restart on lap 1 leaves the lap running.
@@ -1190,11 +1187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_first_lap_without_a_start_is_the_first_when_the_second_follows_or_the_sessions_start_was_seen() {
+    fn a_first_lap_without_a_start_is_the_first_when_it_gets_one_the_second_follows_or_the_race_starts() {
         let first = || Sample::from(Lap { date_start: None, ..version(1, 1, 0, [None; 4]) });
         let laps = |bench: &Bench| bench.facts::<facts::Lap>().iter().map(|(_, fact)| fact.lap_number).collect::<Vec<_>>();
         assert_eq!(laps(&play([(0, first()), (80_000, Sample::from(whole(1, 2, 80_000, 76.0)))])), [1, 2]);
-        assert_eq!(laps(&play([(0, session(0, "SESSION STARTED", None, Some(1))), (1, first())])), [1]);
+        assert_eq!(laps(&play([(0, first()), (1, Sample::from(version(1, 1, 1, [None; 4])))])), [1]);
+        assert_eq!(laps(&play([(0, race_starts(0)), (1, first())])), [1]);
+        assert_eq!(laps(&play([(0, session(0, "SESSION STARTED", None, Some(1))), (1, first())])), []);
         assert_eq!(laps(&play([(0, first()), (1, race_starts(1))])), [1]);
     }
 

@@ -1193,7 +1193,7 @@ mod tests {
         assert_eq!(laps(&play([(0, first()), (80_000, Sample::from(whole(1, 2, 80_000, 76.0)))])), [1, 2]);
         assert_eq!(laps(&play([(0, first()), (1, Sample::from(version(1, 1, 1, [None; 4])))])), [1]);
         assert_eq!(laps(&play([(0, race_starts(0)), (1, first())])), [1]);
-        assert_eq!(laps(&play([(0, session(0, "SESSION STARTED", None, Some(1))), (1, first())])), []);
+        assert!(laps(&play([(0, session(0, "SESSION STARTED", None, Some(1))), (1, first())])).is_empty());
         assert_eq!(laps(&play([(0, first()), (1, race_starts(1))])), [1]);
     }
 
@@ -1278,7 +1278,8 @@ mod tests {
             let (category, lap_number) = (Some("SafetyCar".into()), Some(2));
             bench.arrive(ms, Sample::from(RaceControl { category, lap_number, ..race_control(at_ms(ms), words) }));
         }
-        let clear = RaceControl { category: Some("Flag".into()), flag: Some("CLEAR".into()), ..race_control(at_ms(155_000), "TRACK CLEAR") };
+        let clear =
+            RaceControl { category: Some("Flag".into()), flag: Some("CLEAR".into()), ..race_control(at_ms(155_000), "TRACK CLEAR") };
         bench.arrive(155_000, Sample::from(clear));
         for number in 2..=5 {
             let start = i64::from(number - 1) * 80_000;

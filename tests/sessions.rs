@@ -11,10 +11,11 @@ use std::fs;
 use std::ops::ControlFlow::Continue;
 
 use pitwall_archive::archive::Archive;
+use pitwall_engine::Micros;
 use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_schemas::facts::{Basis, Classification, Completeness, FactBody, Lap, ResultStatus, Subject};
-use pitwall_schemas::raw::{Sample, SessionResult};
+use pitwall_schemas::raw::{self, Sample, SessionResult};
 use pitwall_schemas::shared::FactHeader;
 
 /// A session after its last sample, with everything it said.
@@ -94,6 +95,11 @@ impl Played {
         laps.collect()
     }
 
+    /// Laps that race control has deleted.
+    fn deleted(&self) -> Vec<(i32, i32)> {
+        self.laps().into_iter().filter(|(_, lap)| lap.is_deleted).map(|(key, _)| key).collect()
+    }
+
     /// What is missing at the end.
     fn missing(&self) -> Vec<Completeness> {
         let mut newest = BTreeMap::new();
@@ -154,9 +160,8 @@ fn imola_qualifying_comes_to_the_official_order_and_times_of_every_segment() {
     check_qualifying(&played, "imola_2024_qualifying_f1db.csv");
     assert_eq!(played.dead_letters, Vec::<String>::new());
     assert_eq!(played.unknown_messages(), Vec::<String>::new());
-    let deleted: Vec<_> = played.laps().into_iter().filter(|(_, lap)| lap.is_deleted).map(|(key, _)| key).collect();
-    // Six messages, six laps.
-    assert_eq!(deleted, [(2, 3), (2, 6), (2, 8), (10, 14), (14, 6), (23, 3)]);
+    // Six messages, six laps; race control's count is one ahead of OpenF1's and of the feed's.
+    assert_eq!(played.deleted(), [(2, 2), (2, 5), (2, 7), (10, 13), (14, 5), (23, 2)]);
     assert_eq!(played.missing_channels(), BTreeSet::from([Subject::CarData, Subject::Location]));
 }
 
@@ -165,7 +170,70 @@ fn mexico_qualifying_comes_to_the_official_order_and_times_of_every_segment() {
     let played = Played::new(race::mexico());
     check_qualifying(&played, "mexico_2025_qualifying_f1db.csv");
     assert_eq!(played.unknown_messages(), Vec::<String>::new());
+    assert_eq!(played.deleted(), [(5, 2), (43, 8)]);
     assert_eq!(played.missing_channels(), BTreeSet::new());
+}
+
+/// The documents of every lap as they were at last, by car and lap, and how many versions there were.
+fn lap_documents(mut archive: Archive) -> (usize, BTreeMap<(i32, i32), raw::Lap>) {
+    let (mut versions, mut documents) = (0, BTreeMap::new());
+    race::for_each(&mut archive, |_, raw| {
+        if let Sample::Laps(lap) = raw.event.unwrap() {
+            versions += 1;
+            documents.insert((lap.driver_number, lap.lap_number), *lap);
+        }
+        Continue(())
+    });
+    (versions, documents)
+}
+
+/// Times, speeds, mini-sectors, start and pit-out flag of a lap.
+type Said = ([Option<i32>; 4], [Option<i32>; 3], [Vec<i32>; 3], (Option<Micros>, bool));
+
+/// What a lap's document says, as the fact says it.
+fn as_said(document: &raw::Lap) -> Said {
+    let ms = |seconds: Option<f64>| seconds.map(|seconds| (seconds * 1_000.0).round() as i32);
+    let speed = |speed: Option<f64>| speed.map(|speed| speed.round() as i32);
+    let codes = |codes: &Option<Vec<Option<i32>>>| codes.iter().flatten().map(|code| code.unwrap_or(0)).collect::<Vec<i32>>();
+    (
+        [document.lap_duration, document.duration_sector_1, document.duration_sector_2, document.duration_sector_3].map(ms),
+        [document.i1_speed, document.i2_speed, document.st_speed].map(speed),
+        [&document.segments_sector_1, &document.segments_sector_2, &document.segments_sector_3].map(codes),
+        (document.date_start, document.is_pit_out_lap),
+    )
+}
+
+fn said(lap: &Lap) -> Said {
+    (
+        [lap.lap_ms, lap.sector_1_ms, lap.sector_2_ms, lap.sector_3_ms],
+        [lap.i1_speed, lap.i2_speed, lap.st_speed],
+        [lap.segments_1.clone(), lap.segments_2.clone(), lap.segments_3.clone()],
+        (lap.started_at, lap.is_pit_out_lap),
+    )
+}
+
+#[test]
+fn every_lap_of_qualifying_and_practice_equals_openf1s_own() {
+    for (name, versions, laps) in [
+        ("mexico_2025_qualifying.avro", 2_514, 307),
+        ("imola_2024_qualifying.avro", 2_280, 286),
+        ("silverstone_2024_practice_1.avro", 2_703, 362),
+    ] {
+        let found = play(name).laps();
+        let (counted, documents) = lap_documents(Archive::open(&race::data(name)).unwrap());
+        let mut differences = Vec::new();
+        for ((car, number), document) in &documents {
+            // Joined at its 20th minute, the practice's first document of a car is of the lap before its second.
+            let second = documents.range((*car, 2)..=(*car, i32::MAX)).next().map_or(2, |((_, second), _)| *second);
+            let lap = found.get(&(*car, if *number == 1 { second - 1 } else { *number }));
+            if lap.map(said) != Some(as_said(document)) {
+                println!("car {car}, lap {number}: {:?} instead of {:?}", lap.map(said), as_said(document));
+                differences.push((*car, *number));
+            }
+        }
+        println!("{name}: {counted} versions of {} laps, {} differ: {differences:?}", documents.len(), differences.len());
+        assert_eq!((counted, documents.len(), found.len()), (versions, laps, laps), "{name}");
+    }
 }
 
 #[test]

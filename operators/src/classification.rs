@@ -11,8 +11,11 @@
 //! * Did not start: the race start was seen and the car began no lap while the leader completed [`NOT_STARTED_AFTER_LAPS`].
 //! * Points: 25-18-15-12-10-8-6-4-2-1, a sprint's 8 to 1; from 2019 to 2024 one for the fastest lap to a car in the first ten of a race.
 //!   A race that ends early gives fewer from 2022: none with less than two laps under green, then by 25, 50 and 75 % of the distance.
-//!   Before the end they are those of a full distance. They are null unless the session is known to be a race or a sprint: by its
-//!   document, or because no sprint has more than [`SPRINT_LAPS_MAX`] laps.
+//!   Before the end they are those of a full distance. They are null unless it is known whether it is a race or a sprint
+//!   ([`session_kind`](crate::session_kind)), and after the end of a short one unless its share of the distance is certain.
+//! * The distance of a race is the fewest laps beyond 305 km, at Monaco beyond 260 km (sporting regulations; so it was at every race from
+//!   2018 to 2026, f1db). The length of a lap is that of the [`circuit`](crate::circuit)'s outline, which is up to
+//!   [`OUTLINE_SHORT_PERCENT_MAX`] shorter than the course; without one it is some circuit's.
 //!
 //! Rules of qualifying (sporting regulations): of 20 cars 15, then 10 go on; of 22, 16 and then 10. Those who go on are ordered by their
 //! laps of the next segment alone, so a third segment slower than the second stands; without a lap in it they follow in the order
@@ -23,23 +26,22 @@
 //! change of the provisional order is a correction as well.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
 use pitwall_schemas::facts::{
-    Basis, CarState, Classification, Driver, Lap, MessageKind, PenaltyKind, RaceControlMessage, ResultStatus, SessionState, Status, Timing,
-    TrackStatus,
+    Basis, CarState, Circuit, Classification, Driver, Lap, MessageKind, PenaltyKind, RaceControlMessage, ResultStatus, SessionState,
+    Status, Timing, TrackStatus,
 };
 use pitwall_schemas::raw::{Session, SessionResult};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::session_kind::{Evidence, SPRINT_LAPS_MAX, SessionKind};
 
 /// The leader's laps after which a car that began none did not start.
 pub const NOT_STARTED_AFTER_LAPS: i32 = 3;
-
-/// No sprint is longer: 100 km at Monaco, the shortest circuit, would be 30 laps.
-pub const SPRINT_LAPS_MAX: i32 = 30;
 
 /// A car's penalties kept. Of more, the oldest is forgotten.
 const PENALTIES_MAX: usize = 32;
@@ -48,36 +50,22 @@ const PENALTIES_MAX: usize = 32;
 const DRIVE_THROUGH_SECONDS: i32 = 20;
 const STOP_AND_GO_SECONDS: i32 = 30;
 
-/// Laps of a full race by OpenF1's name of the circuit (f1db, season 2025).
-const SCHEDULED_LAPS: &[(&str, i32)] = &[
-    ("Austin", 56),
-    ("Baku", 51),
-    ("Catalunya", 66),
-    ("Hungaroring", 70),
-    ("Imola", 63),
-    ("Interlagos", 71),
-    ("Jeddah", 50),
-    ("Las Vegas", 50),
-    ("Lusail", 57),
-    ("Melbourne", 57),
-    ("Mexico City", 71),
-    ("Miami", 57),
-    ("Monte Carlo", 78),
-    ("Montreal", 70),
-    ("Monza", 53),
-    ("Sakhir", 57),
-    ("Shanghai", 56),
-    ("Silverstone", 52),
-    ("Singapore", 62),
-    ("Spa-Francorchamps", 44),
-    ("Spielberg", 70),
-    ("Suzuka", 53),
-    ("Yas Marina Circuit", 58),
-    ("Zandvoort", 72),
-];
+/// How much shorter than the course its outline may be, percent: straight lines between points cut curves.
+pub const OUTLINE_SHORT_PERCENT_MAX: i32 = 3;
 
-/// Most laps that a race is scheduled for: Monaco's.
-const RACE_LAPS_MAX: i32 = 78;
+/// Laps that a race is scheduled for wherever it is: from Spa's to those of Sakhir's outer circuit (f1db, 2018 to 2026).
+const RACE_LAPS: RangeInclusive<i32> = 44..=87;
+
+/// Laps of a sprint at Spa.
+const SPRINT_LAPS_MIN: i32 = 15;
+
+/// The least distance of a race and of a sprint, m (sporting regulations).
+const RACE_M: i32 = 305_000;
+const MONACO_M: i32 = 260_000;
+const SPRINT_M: i32 = 100_000;
+
+/// A shorter outline is Monaco's, m; the next circuit in length has 3,543 m.
+const MONACO_LENGTH_M_MAX: i32 = 3_400;
 
 const FULL: &[u8] = &[25, 18, 15, 12, 10, 8, 6, 4, 2, 1];
 const BELOW_THREE_QUARTERS: &[u8] = &[19, 14, 12, 9, 8, 6, 5, 3, 2, 1];
@@ -97,22 +85,13 @@ pub struct State {
     official: ByDriver<Official>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum SessionKind {
-    Practice,
-    Qualifying,
-    Race,
-    Sprint,
-}
-
 /// What decides how cars are ordered and what a place is worth.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct SessionRules {
-    /// As the session's document says.
-    documented: Option<SessionKind>,
+    evidence: Evidence,
     year: Option<i32>,
-    scheduled_laps: Option<i32>,
-    counts_laps: bool,
+    /// Length of the circuit's outline, m.
+    outline_m: Option<i32>,
     has_started: bool,
     has_finished: bool,
     qualifying_phase: Option<i32>,
@@ -150,24 +129,29 @@ struct Official {
 
 impl SessionRules {
     fn kind(&self) -> Option<SessionKind> {
-        self.documented.or_else(|| {
-            if self.counts_laps {
-                (self.leaders_laps > SPRINT_LAPS_MAX).then_some(SessionKind::Race)
-            } else {
-                self.qualifying_phase.map(|_| SessionKind::Qualifying)
-            }
-        })
+        self.evidence.kind(self.leaders_laps)
     }
 
-    fn is_race(&self) -> bool {
-        match self.documented {
-            Some(kind) => matches!(kind, SessionKind::Race | SessionKind::Sprint),
-            None => self.counts_laps,
-        }
+    const fn is_race(&self) -> bool {
+        self.evidence.is_race_or_sprint()
     }
 
     fn is_qualifying(&self) -> bool {
         self.kind() == Some(SessionKind::Qualifying)
+    }
+
+    /// Fewest and most laps that the race or sprint can be scheduled for.
+    fn scheduled_laps(&self, kind: SessionKind) -> RangeInclusive<i32> {
+        let Some(outline_m) = self.outline_m.filter(|length| *length > 0) else {
+            return if kind == SessionKind::Race { RACE_LAPS } else { SPRINT_LAPS_MIN..=SPRINT_LAPS_MAX };
+        };
+        let distance_m = match kind {
+            SessionKind::Race if outline_m < MONACO_LENGTH_M_MAX => MONACO_M,
+            SessionKind::Race => RACE_M,
+            _ => SPRINT_M,
+        };
+        let course_m_max = outline_m * 100 / (100 - OUTLINE_SHORT_PERCENT_MAX);
+        distance_m / course_m_max + 1..=distance_m / outline_m + 1
     }
 
     /// Points of the places, if the rules can be told.
@@ -181,19 +165,11 @@ impl SessionRules {
         if !self.has_finished {
             return Some(full);
         }
-        let is_short = |quarters: i32| {
-            let scheduled = match (self.scheduled_laps, kind) {
-                (Some(laps), SessionKind::Race) => Some(laps),
-                // A sprint is 100 km, a race 305.
-                (Some(laps), _) => Some((laps * 100 + 304) / 305),
-                (None, _) => None,
-            };
-            let longest = if kind == SessionKind::Race { RACE_LAPS_MAX } else { SPRINT_LAPS_MAX };
-            match scheduled {
-                Some(laps) => Some(self.leaders_laps * 4 < laps * quarters),
-                // Whatever the circuit, this many laps are that part of the distance.
-                None => (self.leaders_laps * 4 >= longest * quarters).then_some(false),
-            }
+        let scheduled = self.scheduled_laps(kind);
+        let is_short = |quarters: i32| match self.leaders_laps * 4 {
+            laps if laps >= scheduled.end() * quarters => Some(false),
+            laps if laps < scheduled.start() * quarters => Some(true),
+            _ => None,
         };
         if !is_short(3)? {
             return Some(full);
@@ -221,7 +197,37 @@ impl SessionRules {
     }
 }
 
+/// Laps that a car has completed when it says this of one.
+const fn laps_completed(lap: &Lap) -> i32 {
+    if lap.is_complete { lap.lap_number } else { lap.lap_number - 1 }
+}
+
 impl Car {
+    /// Takes a lap, and tells whether it can change the order or a line.
+    fn take_lap(&mut self, lap: &Lap, now: Micros) -> bool {
+        let before = (self.laps_begun, self.laps_completed, self.last_crossing);
+        self.laps_begun = self.laps_begun.max(lap.lap_number);
+        self.laps_completed = self.laps_completed.max(Some(laps_completed(lap)).filter(|laps| *laps > 0));
+        let end = lap.started_at.zip(lap.lap_ms).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000));
+        if let Some(end) = end
+            && self.last_crossing.is_none_or(|(last, _)| lap.lap_number >= last)
+        {
+            self.last_crossing = Some((lap.lap_number, end));
+        }
+        let segment = lap.qualifying_segment.unwrap_or(0);
+        let best = self.bests.get(&segment).copied();
+        match lap.lap_ms.filter(|_| lap.is_personal_best) {
+            Some(time_ms) => {
+                self.bests.insert(segment, (time_ms, end.unwrap_or(now), lap.lap_number));
+            }
+            None if best.is_some_and(|(_, _, number)| number == lap.lap_number) => {
+                self.bests.remove(&segment);
+            }
+            None => {}
+        }
+        before != (self.laps_begun, self.laps_completed, self.last_crossing) || best != self.bests.get(&segment).copied()
+    }
+
     fn penalty_seconds(&self, has_finished: bool) -> i32 {
         let seconds = |(kind, seconds): &(PenaltyKind, i32)| match kind {
             PenaltyKind::Time => *seconds,
@@ -394,7 +400,7 @@ impl State {
 
 impl Operator for ClassificationOperator {
     const NAME: &'static str = "classification";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Classification;
     type State = State;
 }
@@ -410,19 +416,19 @@ impl Handle<Driver> for ClassificationOperator {
 
 impl Handle<Session> for ClassificationOperator {
     fn apply(&self, state: &mut State, document: &Session, context: &mut Context<'_, Classification>) {
-        let session = &mut state.session;
-        let is_sprint = document.session_name.as_deref().is_some_and(|name| name.starts_with("Sprint"));
-        session.documented = match document.session_type.as_deref() {
-            Some("Race") if is_sprint => Some(SessionKind::Sprint),
-            Some("Race") => Some(SessionKind::Race),
-            Some("Qualifying") => Some(SessionKind::Qualifying),
-            Some("Practice") => Some(SessionKind::Practice),
-            _ => session.documented,
-        };
-        session.year = document.year.or(session.year);
-        let circuit = document.circuit_short_name.as_deref();
-        session.scheduled_laps = SCHEDULED_LAPS.iter().find(|(name, _)| Some(*name) == circuit).map(|(_, laps)| *laps);
+        state.session.evidence.take_document(document);
+        state.session.year = document.year.or(state.session.year);
         state.say(context);
+    }
+}
+
+impl Handle<Circuit> for ClassificationOperator {
+    fn apply(&self, state: &mut State, circuit: &Circuit, context: &mut Context<'_, Classification>) {
+        state.session.outline_m = Some(circuit.length_m);
+        // The distance matters after the end only.
+        if state.session.has_finished {
+            state.say(context);
+        }
     }
 }
 
@@ -430,7 +436,7 @@ impl Handle<TrackStatus> for ClassificationOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Classification>) {
         let session = &mut state.session;
         session.year = session.year.or(Some(year_of(context.event_time())));
-        session.counts_laps |= status.lap_number.is_some();
+        session.evidence.take_status(status, context.event_time());
         session.qualifying_phase = status.qualifying_phase.or(session.qualifying_phase);
         session.has_started |= status.session == SessionState::Started && status.lap_number.is_some_and(|lap| lap <= 1);
         session.has_finished = status.session == SessionState::Finished;
@@ -470,32 +476,18 @@ impl Handle<Lap> for ClassificationOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, Classification>) {
         let now = context.now();
         let car = state.cars.entry(lap.driver_number);
-        car.laps_begun = car.laps_begun.max(lap.lap_number);
-        let completed = if lap.is_complete { lap.lap_number } else { lap.lap_number - 1 };
-        car.laps_completed = car.laps_completed.max(Some(completed).filter(|laps| *laps > 0));
-        let end = lap.started_at.zip(lap.lap_ms).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000));
-        if let Some(end) = end
-            && car.last_crossing.is_none_or(|(last, _)| lap.lap_number >= last)
-        {
-            car.last_crossing = Some((lap.lap_number, end));
-        }
-        let segment = lap.qualifying_segment.unwrap_or(0);
-        match lap.lap_ms.filter(|_| lap.is_personal_best) {
-            Some(time_ms) => {
-                car.bests.insert(segment, (time_ms, end.unwrap_or(now), lap.lap_number));
-            }
-            None if car.bests.get(&segment).is_some_and(|(_, _, number)| *number == lap.lap_number) => {
-                car.bests.remove(&segment);
-            }
-            None => {}
-        }
+        let is_news = car.take_lap(lap, now);
         let session = &mut state.session;
+        let completed = laps_completed(lap);
         if completed > session.leaders_laps {
             session.leaders_laps = completed;
             session.green_laps += i32::from(!session.was_neutralised);
             session.was_neutralised = session.is_neutralised;
         }
-        state.say(context);
+        // Most versions of a lap bring a sector or a speed, which nothing here depends on.
+        if is_news {
+            state.say(context);
+        }
     }
 }
 
@@ -756,11 +748,14 @@ mod tests {
         assert_eq!(newest(&bench, 44).status, ResultStatus::NotStarted);
     }
 
-    fn rules(kind: SessionKind, year: i32, laps: i32, scheduled_laps: Option<i32>, green_laps: i32) -> SessionRules {
+    fn rules(name: &str, year: i32, laps: i32, outline_m: Option<i32>, green_laps: i32) -> SessionRules {
+        let Sample::Sessions(document) = document("Race", name, year) else { panic!("a session's document") };
+        let mut evidence = Evidence::default();
+        evidence.take_document(&document);
         SessionRules {
-            documented: Some(kind),
+            evidence,
             year: Some(year),
-            scheduled_laps,
+            outline_m,
             leaders_laps: laps,
             green_laps,
             has_finished: true,
@@ -768,22 +763,68 @@ mod tests {
         }
     }
 
+    /// Every length, outline and number of laps of the season of 2025 (f1db), and the sprint of the longest circuit.
+    #[test]
+    fn a_race_is_scheduled_over_the_fewest_laps_beyond_305_km_and_at_monaco_beyond_260() {
+        let courses = [
+            (5_278, 58),
+            (5_451, 56),
+            (5_807, 53),
+            (5_412, 57),
+            (6_174, 50),
+            (4_909, 63),
+            (3_337, 78),
+            (4_657, 66),
+            (4_361, 70),
+            (4_326, 71),
+            (5_891, 52),
+            (7_004, 44),
+            (4_381, 70),
+            (4_259, 72),
+            (5_793, 53),
+            (6_003, 51),
+            (4_927, 62),
+            (5_513, 56),
+            (4_304, 71),
+            (4_309, 71),
+            (6_201, 50),
+            (5_419, 57),
+            (5_281, 58),
+        ];
+        for (length_m, laps) in courses {
+            for outline_m in [length_m, length_m * 99 / 100, length_m * 975 / 1_000] {
+                let scheduled = rules("Race", 2025, 0, Some(outline_m), 0).scheduled_laps(SessionKind::Race);
+                assert!(scheduled.contains(&laps) && scheduled.clone().count() <= 4, "{outline_m} m: {scheduled:?}");
+            }
+            assert!(RACE_LAPS.contains(&laps));
+        }
+        assert_eq!(rules("Sprint", 2025, 0, Some(7_000), 0).scheduled_laps(SessionKind::Sprint), 14..=15);
+    }
+
     #[test]
     fn a_race_that_ends_early_gives_fewer_points() {
-        let winner = |laps, green| rules(SessionKind::Race, 2025, laps, Some(72), green).points(Some(1), false);
+        let winner = |laps, green| rules("Race", 2025, laps, Some(4_200), green).points(Some(1), false);
+        // Of 71 to 73 laps.
         assert_eq!(
-            [1, 17, 18, 35, 36, 53, 54, 72].map(|laps| winner(laps, 5)),
+            [1, 17, 19, 35, 37, 53, 55, 72].map(|laps| winner(laps, 5)),
             [6, 6, 13, 13, 19, 19, 25, 25].map(|points| Some(f64::from(points)))
         );
+        assert_eq!([18, 36, 54].map(|laps| winner(laps, 5)), [None; 3], "on either side of a quarter by the outline's error");
         assert_eq!(winner(30, 1), Some(0.0), "less than two laps under green");
-        let unknown = |laps| rules(SessionKind::Race, 2025, laps, None, 5).points(Some(1), false);
-        assert_eq!((unknown(59), unknown(58)), (Some(25.0), None), "three quarters of any distance");
-        assert_eq!(rules(SessionKind::Sprint, 2025, 24, Some(72), 5).points(Some(8), false), Some(1.0));
+        let unknown = |laps| rules("Race", 2025, laps, None, 5).points(Some(1), false);
+        assert_eq!((unknown(66), unknown(65)), (Some(25.0), None), "three quarters of any distance");
+    }
+
+    #[test]
+    fn a_sprint_gives_8_points_to_1_and_none_for_the_fastest_lap() {
+        let points = |place| rules("Sprint", 2024, 24, Some(4_200), 20).points(Some(place), true);
+        assert_eq!([1, 2, 8, 9].map(points), [8, 7, 1, 0].map(|points| Some(f64::from(points))));
+        assert_eq!(rules("Sprint", 2025, 8, Some(4_200), 5).points(Some(1), false), None, "the rules of a short sprint are not known here");
     }
 
     #[test]
     fn the_fastest_lap_is_worth_a_point_from_2019_to_2024_in_the_first_ten_of_a_race() {
-        let points = |year, place| rules(SessionKind::Race, year, 72, Some(72), 70).points(Some(place), true);
+        let points = |year, place| rules("Race", year, 72, Some(4_200), 70).points(Some(place), true);
         assert_eq!((points(2024, 10), points(2024, 11), points(2025, 10)), (Some(2.0), Some(0.0), Some(1.0)));
     }
 

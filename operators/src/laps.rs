@@ -16,19 +16,25 @@
 //! * Marks: a time is compared with the best of the car and of the session as it becomes known; being equal is not being better.
 //!   Qualifying starts afresh with each segment: laps known of by then belong to the segments before (FastF1). When a best time is
 //!   taken back, the next best takes its place.
-//! * No best, and so yellow whatever they are: the lap time and sector 1 of a race's lap 1, which begins on the grid; the lap time of a
-//!   pit-out lap outside races, which counts the wait in the garage; times of laps begun after the end. In a race a pit-out lap is timed
-//!   from line to line and compared like any other (FastF1 takes the feed's own flag).
-//! * Deleted: the lap of the car that race control names, with the time that it names (FastF1); without a time, the lap of the number.
-//!   A time that is not known yet is deleted when it comes. `REINSTATED` undoes it. Either corrects the lap, and the personal best
-//!   goes or returns.
+//! * No best, and so yellow whatever they are: the lap time and sector 1 of a race's lap 1, which begins on the grid; outside races the
+//!   lap time of a pit-out lap, which counts the wait in the garage, and that of a lap ended in the pit lane, which the feed makes no best
+//!   either (Imola 2024: three of car 2 after all others were deleted); times of laps begun after the end. In a race either is timed from
+//!   line to line and compared like any other (FastF1 takes the feed's own flag).
+//! * Deleted: the lap of the car that race control names, with the time that it names (FastF1); without a time, the lap under way at the
+//!   moment it names, since its lap numbers may be one ahead of OpenF1's; without either, the lap of the number. A time that is not known
+//!   yet is deleted when it comes. `REINSTATED` undoes it. Either corrects the lap, and the personal best goes or returns.
 //! * Personal best: the shortest lap of the car that can be a best, the earlier of two equal ones; one for each segment of qualifying.
 //! * Interrupted: a race stood still while the lap was driven or when it began, so it holds the wait or begins in the pit lane or on the
 //!   grid (FastF1 gives such laps no time). However long, it stays (FastF1 #473).
-//! * Ended in the pit lane: the next lap is a pit-out lap, or `pit` says so.
-//! * Accurate (FastF1): time and sectors as sent, the sectors within [`LapsOperator::sector_sum_ms_max`] of the lap, neither in nor
-//!   out of the pit lane, not under more than yellow, and its end within [`LapsOperator::boundary_ms_max`] of the next lap's start.
-//!   FastF1 asks for 3 ms there, but OpenF1's starts are approximate: in a race off by 0.05 s at the median, 0.13 s at nine of ten.
+//! * Ended in the pit lane: the mini-sectors of sector 3 say so, the next lap is a pit-out lap, or `pit` says so.
+//! * Joined in mid-session, OpenF1 numbers the lap under way 1 and gives it no start. So a lap 1 without a start is held until it gets one,
+//!   the race starts, or the car's next lap tells its number: the one before that.
+//! * Accurate (FastF1 `_check_lap_accuracy`): time and sectors as sent, the sectors within [`LapsOperator::sector_sum_ms_max`] of the lap,
+//!   neither in nor out of the pit lane, not under more than yellow, and not the lap after one under the safety car. Two differences:
+//!   FastF1's code, not its documentation, leaves out a lap that was only partly under yellow, which stays here; and it no longer
+//!   compares a lap's end with the next one's start, which may be [`LapsOperator::boundary_ms_max`] apart here. OpenF1's starts are
+//!   approximate, by 53 to 76 ms at the median and up to 0.2 s, so that 3 ms would leave out nearly all; beyond 0.25 s are one or two
+//!   laps of a hundred, of whose times one is off.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +57,9 @@ const LAP: usize = 3;
 /// Spells of red flag, safety car or virtual safety car that are kept. Of more, the oldest is forgotten.
 const SPELLS_MAX: usize = 64;
 
+/// The mini-sector code of a car in the pit lane (OpenF1).
+const PIT_SEGMENT: u16 = 2_064;
+
 /// Deletions of one car that wait for their lap. Of more, the oldest is forgotten.
 const PENDING_DELETIONS_MAX: usize = 64;
 
@@ -64,7 +73,7 @@ pub struct LapsOperator {
     pub late_time_ms: i64,
     /// How far an accurate lap's sectors may add up to another time than the lap's, ms (FastF1: 3 ms).
     pub sector_sum_ms_max: i32,
-    /// How far an accurate lap may end from where the next one begins, ms.
+    /// How far an accurate lap may end from when the next one begins, ms.
     pub boundary_ms_max: i64,
 }
 
@@ -95,6 +104,8 @@ struct Rules {
     stops: Vec<Spell>,
     /// When the track was under more than yellow.
     neutralised: Vec<Spell>,
+    /// When the safety car was out.
+    safety_car: Vec<Spell>,
     sector_sum_ms_max: i32,
     boundary_ms_max: i64,
 }
@@ -117,6 +128,10 @@ struct Car {
     /// The best lap of each segment of qualifying; of the session, elsewhere.
     personal_bests: BTreeMap<Option<i32>, i32>,
     pending_deletions: Vec<Deletion>,
+    /// Whether what stands as lap 1 may be of any number.
+    first_lap_waits: bool,
+    /// The number of the lap that OpenF1, joining in mid-session, calls lap 1.
+    joined_on: Option<i32>,
 }
 
 /// What race control has deleted.
@@ -124,18 +139,9 @@ struct Car {
 struct Deletion {
     time_ms: Option<i32>,
     lap_number: Option<i32>,
+    happened_at: Option<Micros>,
     reason: Option<String>,
     cause: u64,
-}
-
-impl Deletion {
-    /// Whether the lap is meant: the one of that time, or, when the words name none, of that number.
-    fn is_of(&self, lap_number: i32, lap: &LapState) -> bool {
-        match self.time_ms {
-            Some(time_ms) => lap.sent[LAP].value() == Some(&time_ms) || lap.said[LAP] == Some(time_ms),
-            None => self.lap_number == Some(lap_number),
-        }
-    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -158,7 +164,7 @@ struct LapState {
     /// Whether race control deleted it, and why.
     is_deleted: Known<bool>,
     deleted_reason: Option<String>,
-    /// Whether `pit` says that it ended in the pit lane.
+    /// Whether it ended in the pit lane.
     ended_in_pit_lane: Known<bool>,
     began_after_the_end: bool,
     qualifying_segment: Option<i32>,
@@ -336,10 +342,74 @@ impl Car {
 }
 
 impl Car {
-    /// The lap that race control means, if it is known: of several with that time the one of that number, else the newest.
+    /// The number of the lap that a document is of. A lap 1 that turns out to be another one gets that number.
+    fn number_of(&mut self, document: &Lap, has_race_started: bool) -> i32 {
+        let lap_number = document.lap_number;
+        match (lap_number, document.date_start) {
+            (1, None) if self.joined_on.is_some() => return self.joined_on.unwrap_or(1),
+            (1, None) => self.first_lap_waits |= !has_race_started && self.laps.is_empty(),
+            (1, Some(_)) => self.first_lap_waits = false,
+            _ if std::mem::take(&mut self.first_lap_waits) && lap_number > 2 => {
+                if let Some(lap) = self.laps.remove(&1) {
+                    self.laps.insert(lap_number - 1, lap);
+                }
+                self.joined_on = Some(lap_number - 1);
+            }
+            _ => {}
+        }
+        lap_number
+    }
+
+    /// The lap under way at that moment, as far as starts are known.
+    fn under_way(&self, moment: Micros) -> Option<i32> {
+        let has_begun = |lap: &LapState| lap.started_at.value().is_some_and(|start| *start <= moment);
+        self.laps.iter().rev().find(|(_, lap)| has_begun(lap)).map(|(number, _)| *number)
+    }
+
+    /// Whether race control means the lap: the one of that time, or, when the words name none, of that moment or else of that number.
+    fn is_meant(&self, deletion: &Deletion, lap_number: i32) -> bool {
+        match (deletion.time_ms, deletion.happened_at) {
+            (Some(time_ms), _) => {
+                let lap = self.laps.get(&lap_number);
+                lap.is_some_and(|lap| lap.sent[LAP].value() == Some(&time_ms) || lap.said[LAP] == Some(time_ms))
+            }
+            (None, Some(moment)) => self.under_way(moment) == Some(lap_number),
+            (None, None) => deletion.lap_number == Some(lap_number),
+        }
+    }
+
+    /// The lap that race control means, if it is known: of several with that time the one of that moment or number, else the newest.
     fn find(&self, deletion: &Deletion) -> Option<i32> {
-        let meant = || self.laps.iter().rev().filter(|(number, lap)| deletion.is_of(**number, lap)).map(|(number, _)| *number);
-        meant().find(|number| Some(*number) == deletion.lap_number).or_else(|| meant().next())
+        let meant = || self.laps.keys().rev().copied().filter(|number| self.is_meant(deletion, *number));
+        let named = deletion.happened_at.and_then(|moment| self.under_way(moment)).or(deletion.lap_number);
+        meant().find(|number| Some(*number) == named).or_else(|| meant().next())
+    }
+
+    /// Lets the lap's time be compared as if it came now, and gives its place as the best to the next best.
+    fn forget_time(&mut self, lap_number: i32, rules: &Rules) {
+        let time = self.laps.get_mut(&lap_number).and_then(|lap| lap.said[LAP].take());
+        if time.is_some() && time == self.bests[LAP] && lap_number >= self.first_lap_of_segment {
+            self.bests[LAP] = rules.next_best(self, lap_number, LAP);
+        }
+    }
+
+    /// Takes that the lap ended in the pit lane, and tells whether that is news.
+    fn end_in_pit_lane(&mut self, lap_number: i32, cause: u64, rules: &Rules) -> bool {
+        let is_news = self.laps.get_mut(&lap_number).is_some_and(|lap| lap.ended_in_pit_lane.take(Some(true), cause));
+        if is_news && !rules.is_race {
+            self.forget_time(lap_number, rules);
+        }
+        is_news
+    }
+
+    /// Takes what the lap and the next one tell of where it ended, and tells whether that is news.
+    fn see_pit_lane(&mut self, lap_number: i32, rules: &Rules) -> bool {
+        let by_segments = self.laps.get(&lap_number).and_then(|lap| {
+            let segments = &lap.segments[SECTOR_3];
+            segments.cause().filter(|_| segments.value().is_some_and(|codes| codes.contains(&PIT_SEGMENT)))
+        });
+        let by_next = || self.laps.get(&(lap_number + 1)).filter(|next| next.is_pit_out_lap()).and_then(|next| next.is_pit_out_lap.cause());
+        by_segments.or_else(by_next).is_some_and(|cause| self.end_in_pit_lane(lap_number, cause, rules))
     }
 
     /// Deletes or reinstates a lap, and tells whether that is news. Its time is then compared as if it came now.
@@ -350,16 +420,14 @@ impl Car {
         }
         lap.is_deleted.take(Some(is_deleted), deletion.cause);
         lap.deleted_reason = deletion.reason.clone().filter(|_| is_deleted);
-        let time = lap.said[LAP].take();
-        if time.is_some() && time == self.bests[LAP] && lap_number >= self.first_lap_of_segment {
-            self.bests[LAP] = rules.next_best(self, lap_number, LAP);
-        }
+        self.forget_time(lap_number, rules);
         true
     }
 
     /// Keeps a deletion until its lap is known; a reinstatement takes it back.
     fn wait(&mut self, deletion: Deletion, is_deleted: bool) {
-        self.pending_deletions.retain(|other| (other.time_ms, other.lap_number) != (deletion.time_ms, deletion.lap_number));
+        let lap = |deletion: &Deletion| (deletion.time_ms, deletion.lap_number, deletion.happened_at);
+        self.pending_deletions.retain(|other| lap(other) != lap(&deletion));
         if is_deleted {
             if self.pending_deletions.len() >= PENDING_DELETIONS_MAX {
                 self.pending_deletions.remove(0);
@@ -370,8 +438,8 @@ impl Car {
 
     /// Deletes the lap if race control said so before it was known.
     fn delete_pending(&mut self, lap_number: i32) -> bool {
+        let Some(index) = self.pending_deletions.iter().position(|deletion| self.is_meant(deletion, lap_number)) else { return false };
         let Some(lap) = self.laps.get_mut(&lap_number) else { return false };
-        let Some(index) = self.pending_deletions.iter().position(|deletion| deletion.is_of(lap_number, lap)) else { return false };
         let deletion = self.pending_deletions.remove(index);
         lap.is_deleted.take(Some(true), deletion.cause);
         lap.deleted_reason = deletion.reason;
@@ -401,8 +469,9 @@ impl State {
         self.started_at.take(Some(start), seq);
         let driver_numbers: Vec<i32> = self.cars.iter().map(|(driver_number, _)| driver_number).collect();
         for driver_number in driver_numbers {
-            let lap_1 = self.cars.get_mut(driver_number).and_then(|car| car.laps.get_mut(&1));
-            let has_changed = lap_1.is_some_and(|lap| lap.started_at.take(Some(start), seq));
+            let Some(car) = self.cars.get_mut(driver_number) else { continue };
+            car.first_lap_waits = false;
+            let has_changed = car.laps.get_mut(&1).is_some_and(|lap| lap.started_at.take(Some(start), seq));
             self.say(driver_number, 1, has_changed, context);
         }
     }
@@ -411,7 +480,7 @@ impl State {
     /// to, so that no two laps are it at once.
     fn say(&mut self, driver_number: i32, lap_number: i32, has_changed: bool, context: &mut Context<'_, facts::Lap>) {
         let Some(car) = self.cars.get(driver_number) else { return };
-        let Some(lap) = car.laps.get(&lap_number) else { return };
+        let Some(lap) = car.laps.get(&lap_number).filter(|_| !car.first_lap_waits) else { return };
         let told = self.rules.tell(car, lap_number, lap);
         let has_changed = has_changed || told.times != lap.said || lap.issued.is_none();
         if has_changed {
@@ -481,7 +550,8 @@ impl Rules {
     fn may_be_best(&self, lap_number: i32, lap: &LapState, index: usize) -> bool {
         let is_from_the_grid = self.is_race && lap_number == 1 && matches!(index, SECTOR_1 | LAP);
         let is_from_the_garage = !self.is_race && index == LAP && lap.is_pit_out_lap();
-        let is_no_lap_time = index == LAP && (lap.is_deleted() || self.is_interrupted(lap, lap.said[LAP]));
+        let is_into_the_pit_lane = !self.is_race && lap.ended_in_pit_lane.value().is_some();
+        let is_no_lap_time = index == LAP && (is_into_the_pit_lane || lap.is_deleted() || self.is_interrupted(lap, lap.said[LAP]));
         let is_after_the_end = lap.began_after_the_end || self.is_after_the_end(lap.started_at.value().copied());
         !is_from_the_grid && !is_from_the_garage && !is_no_lap_time && !is_after_the_end
     }
@@ -513,7 +583,7 @@ impl Rules {
 
     fn flags(&self, car: &Car, lap_number: i32, lap: &LapState, told: &Told) -> Flags {
         let next = car.laps.get(&(lap_number + 1));
-        let is_pit_in_lap = lap.ended_in_pit_lane.value().is_some() || next.is_some_and(LapState::is_pit_out_lap);
+        let is_pit_in_lap = lap.ended_in_pit_lane.value().is_some();
         let start = lap.started_at.value().copied();
         let end = start.zip(told.times[LAP]).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000));
         let sectors: Option<i32> = told.times[..LAP].iter().copied().sum();
@@ -522,9 +592,11 @@ impl Rules {
         let meets_next = end.zip(next_start).is_some_and(|(end, next)| end.since(next).abs() <= self.boundary_ms_max * 1_000);
         let is_as_sent = !told.is_lap_inferred && !told.is_sector_1_inferred;
         let is_on_track = !is_pit_in_lap && !lap.is_pit_out_lap();
+        let previous = car.laps.get(&(lap_number - 1)).and_then(|previous| previous.started_at.value().copied());
+        let is_undisturbed = !is_during(&self.neutralised, start, end) && !is_during(&self.safety_car, previous, start);
         Flags {
             is_pit_in_lap,
-            is_accurate: sums_up && meets_next && is_as_sent && is_on_track && !is_during(&self.neutralised, start, end),
+            is_accurate: sums_up && meets_next && is_as_sent && is_on_track && is_undisturbed,
             is_interrupted: self.is_interrupted(lap, told.times[LAP]),
             is_personal_best: car.personal_bests.get(&lap.qualifying_segment) == Some(&lap_number),
         }
@@ -549,6 +621,7 @@ impl Rules {
         let stands_still = status.session == SessionState::Aborted || status.status == Status::Red;
         follow(&mut self.stops, stands_still, at);
         follow(&mut self.neutralised, !matches!(status.status, Status::Clear | Status::Yellow), at);
+        follow(&mut self.safety_car, status.status == Status::SafetyCar, at);
     }
 
     fn is_after_the_end(&self, start: Option<Micros>) -> bool {
@@ -604,7 +677,7 @@ fn positive_milliseconds(micros: i64) -> Option<i32> {
 
 impl Operator for LapsOperator {
     const NAME: &'static str = "laps";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = facts::Lap;
     type State = State;
 
@@ -619,9 +692,9 @@ impl Operator for LapsOperator {
 
 impl Handle<Lap> for LapsOperator {
     fn apply(&self, state: &mut State, document: &Lap, context: &mut Context<'_, facts::Lap>) {
-        let (driver_number, lap_number) = (document.driver_number, document.lap_number);
-        if lap_number < 1 {
-            return context.reject(format!("car {driver_number}'s lap {lap_number}: laps count from 1"));
+        let driver_number = document.driver_number;
+        if document.lap_number < 1 {
+            return context.reject(format!("car {driver_number}'s lap {}: laps count from 1", document.lap_number));
         }
         if state.rules.is_race && state.rules.is_after_the_end(document.date_start) {
             return;
@@ -630,6 +703,7 @@ impl Handle<Lap> for LapsOperator {
         state.rules.set(self);
         let qualifying_segment = state.qualifying_phase;
         let car = state.cars.entry(driver_number);
+        let lap_number = car.number_of(document, state.started_at.value().is_some());
         let lap = car.laps.entry(lap_number).or_insert_with(|| LapState { qualifying_segment, ..LapState::default() });
         if document.id < lap.version {
             return;
@@ -650,10 +724,11 @@ impl Handle<Lap> for LapsOperator {
             _ => (document.date_start, seq),
         };
         let has_changed = lap.started_at.take(start, start_cause) | lap.fold(document, times, seq);
-        let has_changed = car.delete_pending(lap_number) | has_changed;
-        let previous_has_changed = car.delete_pending(lap_number - 1) | previous_has_changed;
+        let has_changed = car.delete_pending(lap_number) | car.see_pit_lane(lap_number, &state.rules) | has_changed;
+        let lap_before = lap_number - 1;
+        let previous_has_changed = car.delete_pending(lap_before) | car.see_pit_lane(lap_before, &state.rules) | previous_has_changed;
         // The lap before may have got a late time, and lap 1 ends when lap 2 begins.
-        state.say(driver_number, lap_number - 1, previous_has_changed, context);
+        state.say(driver_number, lap_before, previous_has_changed, context);
         state.say(driver_number, lap_number, has_changed, context);
     }
 }
@@ -692,6 +767,7 @@ impl Handle<RaceControlMessage> for LapsOperator {
             let deletion = Deletion {
                 time_ms: message.concerned_time_ms,
                 lap_number: message.concerned_lap,
+                happened_at: message.concerned_at,
                 reason: message.reason.clone(),
                 cause: context.seq(),
             };
@@ -710,8 +786,8 @@ impl Handle<RaceControlMessage> for LapsOperator {
 impl Handle<Pit> for LapsOperator {
     fn apply(&self, state: &mut State, pass: &Pit, context: &mut Context<'_, facts::Lap>) {
         state.rules.set(self);
-        let lap = state.cars.get_mut(pass.driver_number).and_then(|car| car.laps.get_mut(&pass.lap_number));
-        if lap.is_some_and(|lap| lap.ended_in_pit_lane.take(Some(true), context.seq())) {
+        let Some(car) = state.cars.get_mut(pass.driver_number) else { return };
+        if car.end_in_pit_lane(pass.lap_number, context.seq(), &state.rules) {
             state.say(pass.driver_number, pass.lap_number, false, context);
         }
     }
@@ -1055,12 +1131,70 @@ mod tests {
     }
 
     #[test]
-    fn a_lap_deleted_without_a_time_is_the_one_of_that_number() {
+    fn a_lap_deleted_without_a_time_is_the_one_under_way_then_and_without_a_moment_the_one_of_that_number() {
+        let deletes = |words: &str| {
+            let laps = [(1, whole(4, 5, 0, 80.0)), (80_000, whole(4, 6, 80_000, 80.0)), (160_000, whole(4, 7, 160_000, 80.0))];
+            let mut bench = play(laps.map(|(ms, lap)| (ms, Sample::from(lap))));
+            bench.arrive(300_000, Sample::from(race_control(at_ms(300_000), words)));
+            [5, 6, 7].map(|lap| newest(&bench, 4, lap).1.is_deleted)
+        };
+        // Two hours ahead of UTC, 3 minutes before the message, and race control's count is one ahead.
+        assert_eq!(deletes("CAR 4 (NOR) LAP DELETED - TRACK LIMITS AT TURN 6 LAP 7 15:02:00 (PIT)"), [false, true, false]);
+        assert_eq!(deletes("CAR 4 (NOR) LAP DELETED - TRACK LIMITS AT TURN 6 LAP 7 18:32:40 (PIT)"), [false, false, true]);
+        assert_eq!(deletes("CAR 4 (NOR) LAP DELETED - TRACK LIMITS AT TURN 6 LAP 5 (PIT)"), [true, false, false]);
+    }
+
+    #[test]
+    fn of_two_laps_with_the_deleted_time_the_one_of_that_moment_is_meant() {
         let bench = play([
-            (80_000, Sample::from(version(4, 6, 0, [Some(25.0), None, None, None]))),
-            words(85_000, "CAR 4 (NOR) LAP DELETED - TRACK LIMITS AT TURN 6 LAP 6 16:09:55 (PIT)"),
+            (80_000, Sample::from(whole(4, 6, 0, 80.0))),
+            (160_000, Sample::from(whole(4, 7, 80_000, 80.0))),
+            words(170_000, "CAR 4 (NOR) TIME 1:20.000 DELETED - TRACK LIMITS AT TURN 6 LAP 7 15:01:10"),
         ]);
-        assert!(newest(&bench, 4, 6).1.is_deleted);
+        assert_eq!([6, 7].map(|lap| newest(&bench, 4, lap).1.is_deleted), [true, false]);
+    }
+
+    #[test]
+    fn outside_races_a_lap_ended_in_the_pit_lane_is_no_best() {
+        let segments_sector_3 = Some(vec![Some(2_048), Some(2_064)]);
+        let told_by_segments = Lap { segments_sector_3, ..whole(1, 3, 80_000, 70.0) };
+        let told_by_next = [whole(1, 3, 80_000, 70.0), Lap { is_pit_out_lap: true, ..version(1, 4, 150_000, [None; 4]) }];
+        for third_lap in [vec![told_by_segments], told_by_next.to_vec()] {
+            for (is_race, expected) in [(false, [true, false]), (true, [false, true])] {
+                let start = if is_race { race_starts(0) } else { session(0, "SESSION STARTED", None, Some(1)) };
+                let mut bench = play([(0, start), (80_000, Sample::from(whole(1, 2, 0, 76.0)))]);
+                for (ms, version) in (150_000..).zip(third_lap.clone()) {
+                    bench.arrive(ms, Sample::from(version));
+                }
+                let laps = [2, 3].map(|lap| newest(&bench, 1, lap).1);
+                assert_eq!(laps.each_ref().map(|lap| lap.is_personal_best), expected);
+                assert!(laps[1].is_pit_in_lap);
+            }
+        }
+    }
+
+    #[test]
+    fn a_join_in_mid_session_does_not_call_the_lap_under_way_the_first() {
+        let joined = |times| Lap { date_start: None, ..version(1, 1, 0, times) };
+        let bench = play([
+            (0, Sample::from(joined([None, Some(27.0), None, None]))),
+            (20_000, Sample::from(version(1, 48, 20_000, [None; 4]))),
+            // The lap before is still called 1.
+            (20_100, Sample::from(joined([None, Some(27.0), Some(25.0), Some(80.0)]))),
+        ]);
+        let said: Vec<_> = bench.facts::<facts::Lap>().into_iter().map(|(_, fact)| (fact.lap_number, fact.lap_ms)).collect();
+        assert_eq!(said, [(47, None), (48, None), (47, Some(80_000))]);
+    }
+
+    #[test]
+    fn a_first_lap_without_a_start_is_the_first_when_it_gets_one_the_second_follows_or_the_race_starts() {
+        let first = || Sample::from(Lap { date_start: None, ..version(1, 1, 0, [None; 4]) });
+        let laps = |bench: &Bench| bench.facts::<facts::Lap>().iter().map(|(_, fact)| fact.lap_number).collect::<Vec<_>>();
+        assert_eq!(laps(&play([(0, first()), (80_000, Sample::from(whole(1, 2, 80_000, 76.0)))])), [1, 2]);
+        assert_eq!(laps(&play([(0, first()), (1, Sample::from(version(1, 1, 1, [None; 4])))])), [1]);
+        assert_eq!(laps(&play([(0, race_starts(0)), (1, first())])), [1]);
+        assert!(laps(&play([(0, session(0, "SESSION STARTED", None, Some(1))), (1, first())])).is_empty());
+        assert_eq!(laps(&play([(0, first()), (1, race_starts(1))])), [1]);
     }
 
     #[test]
@@ -1135,6 +1269,23 @@ mod tests {
         let (category, lap_number) = (Some("SafetyCar".into()), Some(2));
         let safety_car = RaceControl { category, lap_number, ..race_control(at_ms(90_000), "SAFETY CAR DEPLOYED") };
         assert!(!is_accurate(0, |_| {}, Some(Sample::from(safety_car))), "under safety car");
+    }
+
+    #[test]
+    fn the_lap_after_one_under_the_safety_car_is_not_accurate_and_the_next_is() {
+        let mut bench = play([(0, race_starts(0))]);
+        for (ms, words) in [(90_000, "SAFETY CAR DEPLOYED"), (150_000, "SAFETY CAR IN THIS LAP")] {
+            let (category, lap_number) = (Some("SafetyCar".into()), Some(2));
+            bench.arrive(ms, Sample::from(RaceControl { category, lap_number, ..race_control(at_ms(ms), words) }));
+        }
+        let clear =
+            RaceControl { category: Some("Flag".into()), flag: Some("CLEAR".into()), ..race_control(at_ms(155_000), "TRACK CLEAR") };
+        bench.arrive(155_000, Sample::from(clear));
+        for number in 2..=5 {
+            let start = i64::from(number - 1) * 80_000;
+            bench.arrive(start + 80_000, Sample::from(whole(1, number, start, 80.0)));
+        }
+        assert_eq!([2, 3, 4].map(|lap| newest(&bench, 1, lap).1.is_accurate), [false, false, true]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod championship;
 pub mod circuit;
 pub mod classification;
 pub mod completeness;
+pub mod degradation;
 pub mod drivers;
 pub mod estimated_laps;
 pub mod estimated_order;
@@ -23,6 +24,7 @@ pub mod probability;
 pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
+pub mod session_kind;
 pub mod starting_grid;
 pub mod stints;
 pub mod team_radio;
@@ -63,21 +65,23 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
     let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
-    let stints = graph.publish(stints::StintsOperator, |inputs| inputs.samples::<Stint>());
+    let stints = graph.publish(stints::StintsOperator::default(), |inputs| inputs.samples::<Stint>().samples::<Pit>().stream(laps));
+    graph.publish(degradation::DegradationOperator::default(), |inputs| inputs.stream(laps).stream(stints));
     let timing = graph.publish(timing::TimingOperator::default(), |inputs| {
         let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
         inputs.samples::<Pit>()
     });
     graph.publish(probability::ProbabilityOperator::default(), |inputs| {
-        inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
+        let inputs = inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing);
+        inputs.samples::<Session>()
     });
-    graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
+    let circuit = graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
     let weather = graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
     let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
     graph.publish(team_radio::TeamRadioOperator::default(), |inputs| inputs.samples::<TeamRadio>().stream(laps));
     graph.publish(starting_grid::StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
     let classification = graph.publish(classification::ClassificationOperator, |inputs| {
-        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(timing);
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(timing).stream(circuit);
         inputs.samples::<Session>().samples::<SessionResult>()
     });
     graph.publish(championship::ChampionshipOperator::default(), |inputs| {

@@ -3,11 +3,12 @@
 //!
 //! The model is how often the car in a place has won: [`WIN_BY_POSITION`], 100 races of 2018 to 2022 by laps completed. It knows of no
 //! gap, no pace and no stop still to come. The scheduled distance is not in the samples, so laps are counted from the start and not
-//! from the end, and a sprint, which the samples do not tell from a race, is taken for one. The label is the official winner: at the
+//! from the end. The label is the official winner: at the
 //! flag the leader is not certain, since leaders on the road have lost to penalties.
 //!
 //! Rules:
-//! * Only a race has a winner to be: nothing is said before race control counts laps or gaps are sent, which OpenF1 does nowhere else.
+//! * Only a race has a winner to be: nothing is said before race control counts laps or gaps are sent, which OpenF1 does nowhere else, nor while
+//!   it may be a sprint ([`session_kind`](crate::session_kind)), of which the frequencies are not.
 //! * The field is the cars with a place that are not retired, as [`timing`](crate::timing) has it. Their frequencies are made to sum
 //!   to 1, so that a retired car's share goes to the others.
 //! * A swap is several changes of place; they are one change of the order, and one fact is said after all of them.
@@ -16,10 +17,12 @@ use pitwall_engine::Micros;
 use pitwall_engine::hash::Digest;
 use pitwall_engine::operator::{Context, Handle, Operator};
 use pitwall_schemas::facts::{CarProbability, CarState, Gap, Position, Probability, RaceClock, Timing, TrackStatus};
+use pitwall_schemas::raw::Session;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
+use crate::session_kind::{Evidence, SessionKind};
 use crate::win_by_position::{LAPS_IN_ROW, WIN_BY_POSITION};
 
 /// Tells the frequency of winning by place.
@@ -42,6 +45,7 @@ impl Default for ProbabilityOperator {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     is_race: bool,
+    evidence: Evidence,
     laps_completed: i32,
     cars: ByDriver<Car>,
     /// What has changed since the last fact.
@@ -104,7 +108,7 @@ impl ProbabilityOperator {
 
 impl Operator for ProbabilityOperator {
     const NAME: &'static str = "probability";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Probability;
     type State = State;
 
@@ -115,6 +119,9 @@ impl Operator for ProbabilityOperator {
 
     fn on_timer(&self, state: &mut State, _token: u64, context: &mut Context<'_, Probability>) {
         let Some(Change { happened_at, causes }) = state.change.take() else { return };
+        if state.evidence.kind(state.laps_completed) != Some(SessionKind::Race) {
+            return;
+        }
         let fact = self.probability(state);
         if !fact.cars.is_empty() && state.said.as_ref() != Some(&fact) {
             state.said = Some(fact.clone());
@@ -154,6 +161,7 @@ impl Handle<Timing> for ProbabilityOperator {
 
 impl Handle<TrackStatus> for ProbabilityOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Probability>) {
+        state.evidence.take_status(status, context.event_time());
         if status.lap_number.is_some() && !std::mem::replace(&mut state.is_race, true) {
             state.note(context);
         }
@@ -163,6 +171,16 @@ impl Handle<TrackStatus> for ProbabilityOperator {
 impl Handle<Gap> for ProbabilityOperator {
     fn apply(&self, state: &mut State, _gap: &Gap, context: &mut Context<'_, Probability>) {
         if !std::mem::replace(&mut state.is_race, true) {
+            state.evidence.take_count_of_laps(context.event_time());
+            state.note(context);
+        }
+    }
+}
+
+impl Handle<Session> for ProbabilityOperator {
+    fn apply(&self, state: &mut State, document: &Session, context: &mut Context<'_, Probability>) {
+        state.evidence.take_document(document);
+        if state.is_race {
             state.note(context);
         }
     }
@@ -190,7 +208,8 @@ mod tests {
             let gaps = graph.publish(GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
             let timing = graph.publish(TimingOperator::default(), |inputs| inputs.stream(track_status).stream(laps).stream(gaps));
             graph.publish(ProbabilityOperator::default(), |inputs| {
-                inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing)
+                let inputs = inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing);
+                inputs.samples::<raw::Session>()
             });
         })
     }
@@ -249,6 +268,39 @@ mod tests {
     #[test]
     fn outside_a_race_nothing_is_said() {
         assert!(play([start(0, None), place(10, 1, 1), place(10, 4, 2), begins(20, 1, 1), begins(30, 1, 7)]).is_empty());
+    }
+
+    /// The session's document, at 5 ms.
+    fn document(session_name: &str) -> (i64, Sample) {
+        let session = raw::Session {
+            meeting_key: 1267,
+            session_key: crate::testing::SESSION,
+            session_name: Some(session_name.into()),
+            session_type: Some("Race".into()),
+            circuit_key: None,
+            circuit_short_name: None,
+            country_code: None,
+            country_key: None,
+            country_name: None,
+            location: None,
+            date_start: None,
+            date_end: None,
+            gmt_offset: None,
+            year: Some(2025),
+            is_cancelled: None,
+            id: None,
+        };
+        (5, Sample::from(session))
+    }
+
+    #[test]
+    fn a_sprint_is_not_taken_for_a_race() {
+        let session = |name| vec![place(0, 1, 1), document(name), start(10, Some(1)), begins(20, 1, 1), begins(30, 1, 7)];
+        assert_eq!((play(session("Sprint")).len(), play(session("Race")).len()), (0, 2));
+        // On a Saturday, without a document, it may be one until it has more laps than any sprint.
+        let day = -86_400_000;
+        let saturday = |laps| vec![place(day, 1, 1), start(day + 10, Some(1)), begins(day + 20, 1, 1), begins(day + 30, 1, laps)];
+        assert_eq!((play(saturday(31)).len(), play(saturday(32)).len()), (0, 1));
     }
 
     #[test]

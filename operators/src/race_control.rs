@@ -4,6 +4,7 @@
 //! * A message whose words are none of those below is `UNKNOWN`: kept, counted, never guessed.
 //! * A car's number is the whole number after `CAR`, `CARS`, a comma or `AND`, so `CAR 4` is not car 44 (FastF1 `CAR (\d{1,2})`).
 //! * `TIME 1:17.188 DELETED` and `LAP DELETED` take back a lap, `REINSTATED` gives it back (FastF1). [`laps`](crate::laps) finds it.
+//! * Local time of day in the words is that of the last half hour before the message: clocks of circuits differ from UTC by half hours.
 //! * An incident at the track limits is told by car, turn and clock: reported for this lap and for the next, as at the last turn, it
 //!   counts once. Without a clock it is told by car, turn and lap.
 //! * An incident is open from `NOTED` until `NO FURTHER ACTION`, `NO FURTHER INVESTIGATION` or a penalty for one of its cars and the same
@@ -19,6 +20,9 @@ use pitwall_engine::operator::{Context, Handle, Operator};
 use pitwall_schemas::facts::{Flag, MessageKind, PenaltyKind, RaceControlMessage};
 use pitwall_schemas::raw::RaceControl;
 use serde::{Deserialize, Serialize};
+
+/// What local times differ from UTC by multiples of, µs.
+const CLOCK_STEP: i64 = 1_800_000_000;
 
 /// Reads race control's messages.
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +163,12 @@ fn lap_time_ms(word: &str) -> Option<i32> {
     }
     let [minutes, seconds, thousandths]: [u16; 3] = [minutes.parse().ok()?, seconds.parse().ok()?, thousandths.parse().ok()?];
     Some((i32::from(minutes) * 60 + i32::from(seconds)) * 1_000 + i32::from(thousandths))
+}
+
+/// When it was `clock` (`16:03:19`) at the circuit, last before `date`.
+fn moment(clock: &str, date: Micros) -> Option<Micros> {
+    let seconds = clock.split(':').try_fold(0, |seconds, part| part.parse::<i64>().ok().map(|part| seconds * 60 + part))?;
+    Some(date.plus(-(date.0 - seconds * 1_000_000).rem_euclid(CLOCK_STEP)))
 }
 
 /// The flag of OpenF1's name.
@@ -334,6 +344,7 @@ fn read(message: &RaceControl, text: &str, message_number: i32) -> RaceControlMe
         qualifying_phase: message.qualifying_phase,
         concerned_lap: words.number_after("LAP").filter(|_| is_judged),
         concerned_time_ms: words.time_ms().filter(|_| is_about_a_lap),
+        concerned_at: words.clock().filter(|_| is_judged).and_then(|clock| moment(clock, message.date)),
         turn: words.number_after("TURN").filter(|_| is_judged),
         penalty,
         penalty_seconds,
@@ -351,7 +362,7 @@ fn read(message: &RaceControl, text: &str, message_number: i32) -> RaceControlMe
 
 impl Operator for RaceControlOperator {
     const NAME: &'static str = "race_control";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = RaceControlMessage;
     type State = State;
 

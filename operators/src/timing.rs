@@ -348,7 +348,7 @@ mod tests {
             let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(track_status));
             let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
             let gaps = graph.publish(GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
-            let stints = graph.publish(StintsOperator, |inputs| inputs.samples::<raw::Stint>());
+            let stints = graph.publish(StintsOperator::default(), |inputs| inputs.samples::<raw::Stint>().stream(laps));
             graph.publish(TimingOperator::default(), |inputs| {
                 let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
                 inputs.samples::<Pit>()

@@ -51,6 +51,19 @@ impl Driver {
         client.set_window_size(width, height).await.unwrap();
         client
     }
+
+    /// What went wrong in the page so far: uncaught errors and what it complained of in the console. A connection that drops is none.
+    pub(crate) async fn errors(&self, client: &Client) -> Vec<String> {
+        let session = client.session_id().await.unwrap().unwrap();
+        let url = format!("{}/session/{session}/se/log", self.url);
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut answer = ureq::post(url).header("Content-Type", "application/json").send(r#"{"type":"browser"}"#).unwrap();
+            answer.body_mut().read_to_string().unwrap()
+        });
+        let answer: Value = serde_json::from_str(&asked.await.unwrap()).unwrap();
+        let is_error = |entry: &&Value| entry["level"] == "SEVERE" && entry["source"] != "network";
+        answer["value"].as_array().unwrap().iter().filter(is_error).map(|entry| entry["message"].to_string()).collect()
+    }
 }
 
 impl Drop for Driver {

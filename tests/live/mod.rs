@@ -19,14 +19,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The Dutch race's session key.
 pub(crate) const DUTCH: i32 = 9920;
 
+/// The Mexico qualifying's session key.
+pub(crate) const MEXICO: i32 = 9873;
+
 /// The bundled race.
 pub(crate) fn race() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dutch_2025_race.avro")
 }
 
-/// A `pitwall demo` of its own.
+/// The bundled qualifying.
+pub(crate) fn qualifying() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mexico_2025_qualifying.avro")
+}
+
+/// A `pitwall demo` or `pitwall replay` of its own.
 pub(crate) struct Demo {
     child: Child,
+    session_key: i32,
     /// `http://127.0.0.1:PORT`.
     pub(crate) url: String,
 }
@@ -34,8 +43,18 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts a demo on `data_dir`.
     pub(crate) fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::run(&["demo"], DUTCH, data_dir, arguments)
+    }
+
+    /// Starts a replay of the bundled qualifying on `data_dir`.
+    pub(crate) fn start_qualifying(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::run(&["replay", qualifying().to_str().unwrap()], MEXICO, data_dir, arguments)
+    }
+
+    fn run(command: &[&str], session_key: i32, data_dir: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pitwall"))
-            .args(["demo", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(command)
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(arguments)
             .stdout(Stdio::piped())
@@ -47,7 +66,7 @@ impl Demo {
             .expect("the demo prints its address");
         // Whatever else it prints must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url: url.trim_end_matches('/').to_owned() }
+        Self { child, session_key, url: url.trim_end_matches('/').to_owned() }
     }
 
     /// Its process.
@@ -66,9 +85,15 @@ impl Demo {
         get(&format!("{}{path}", self.url))
     }
 
+    /// The rows of a channel, now or as `query` asks.
+    pub(crate) fn rows(&self, channel: &str, query: &str) -> Vec<Value> {
+        let answer = self.get(&format!("/api/v1/sessions/{}/{channel}{query}", self.session_key));
+        answer["rows"].as_array().unwrap().clone()
+    }
+
     /// Steers the replay.
     pub(crate) fn steer(&self, body: &str) -> Value {
-        let url = format!("{}/api/v1/sessions/{DUTCH}/replay", self.url);
+        let url = format!("{}/api/v1/sessions/{}/replay", self.url, self.session_key);
         let mut answer = ureq::post(url).header("Content-Type", "application/json").send(body).unwrap();
         serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
     }
@@ -77,7 +102,7 @@ impl Demo {
     pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
-            let session = self.get(&format!("/api/v1/sessions/{DUTCH}"));
+            let session = self.get(&format!("/api/v1/sessions/{}", self.session_key));
             if is_so(&session) {
                 return session;
             }

@@ -8,6 +8,7 @@ import { TrackMap } from "./map.js";
 import { eventsPanel, sentence, SPOKEN_PRIORITY_MAX } from "./panels/events.js";
 import { Evidence } from "./panels/evidence.js";
 import { miniSectors, newestLaps } from "./panels/mini_sectors.js";
+import { seconds } from "./panels/names.js";
 import { weatherChips } from "./panels/session.js";
 import { TablePanel } from "./panels/table.js";
 import { gapsByLap, isQualifying, isRace, placesByLap, placesThatGoOn, qualifyingBests, slowSpells, Store } from "./store.js";
@@ -214,7 +215,7 @@ function drawStatus() {
   const laps = view.row("race_clock")?.laps_completed ?? 0;
   const hasQualifying = isQualifying(view);
   byId("lap-label").textContent = hasQualifying ? "Segment" : "Lap";
-  byId("clock-label").textContent = hasQualifying ? "Session time" : "Race time";
+  byId("clock-label").textContent = hasQualifying ? "Time" : "Race time";
   byId("lap").textContent = hasQualifying ? `Q${row.qualifying_phase}` : String(status === "FINISHED" || page.past ? laps : laps + 1);
   byId("weather").replaceChildren(...weatherChips(view.row("weather")).filter((chip) => ["Air", "Track", "Rain"].includes(chip.label)).map((chip) => {
     const item = document.createElement("div");
@@ -272,7 +273,12 @@ function drawCharts(ordered) {
   if (page.chart === "probability") {
     charts.probability.update(view.history.probability, ordered, spells, instant(view.row("race_clock")?.started_at), instant, page.selected);
   }
-  if (page.chart === "stints") charts.stints.update(ordered, view.rows("stints"), Math.max(laps, ...ordered.map((row) => (row.lap_number ?? 1) - 1)), page.selected);
+  if (page.chart === "stints") charts.stints.update(ordered, view.rows("stints"), Math.max(laps, ...ordered.map((row) => (row.lap_number ?? 1) - 1)), page.selected, wear(view));
+}
+
+/** Degradation of each stint in words, `+0.05 s/lap`, where enough laps tell of it. */
+function wear(view) {
+  return new Map([...view.rows("degradation")].map(([key, row]) => [key, `${seconds(row.degradation_ms, true, 2)}/lap`]));
 }
 
 /** Says new events aloud, where they matter enough. */

@@ -116,12 +116,12 @@ class LineChart {
       parts.push(svg("polyline", { class: className, "data-driver": line.driver, "clip-path": `url(#${this.clipId})`, points, stroke: line.colour, ...(line.isDashed ? { "stroke-dasharray": "5 3" } : {}) }));
       const end = line.points.findLast(([, py]) => this.toY(py) >= MARGIN.top && this.toY(py) <= bottom) ?? line.points.at(-1);
       const isEarly = this.toX(end[0]) < right - NAME_WIDTH;
-      ends.push({ x: this.toX(end[0]), y: Math.max(MARGIN.top, Math.min(bottom, this.toY(end[1]))), name: line.name, colour: line.colour, isSelected, isEarly });
+      ends.push({ x: this.toX(end[0]), nameX: (isEarly ? this.toX(end[0]) : right) + 7, y: Math.max(MARGIN.top, Math.min(bottom, this.toY(end[1]))), name: line.name, colour: line.colour, isSelected, isEarly });
     }
     for (const end of apart(ends, MARGIN.top, bottom)) {
       if (end.isEarly) parts.push(svg("circle", { class: "series-end", cx: end.x, cy: end.y, r: 3, fill: end.colour }));
       if (end.isEarly && Math.abs(end.at - end.y) > NAME_HEIGHT) parts.push(svg("line", { class: "series-leader", x1: end.x, y1: end.y, x2: end.x + 7, y2: end.at }));
-      parts.push(svg("text", { class: `series-name${end.isSelected ? " selected" : ""}${end.isEarly ? " early" : ""}`, x: end.x + 7, y: end.at, "dominant-baseline": "central" }, end.name));
+      parts.push(svg("text", { class: `series-name${end.isSelected ? " selected" : ""}${end.isEarly ? " early" : ""}`, x: end.nameX, y: end.at, "dominant-baseline": "central" }, end.name));
     }
     this.mark = svg("circle", { class: "cursor", r: 4.5 });
     this.rule = svg("line", { class: "rule", y1: MARGIN.top, y2: bottom });

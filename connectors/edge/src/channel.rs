@@ -16,11 +16,12 @@ pub enum Delivery {
 }
 
 /// The kinds whose newest row says all that a reader needs. Every other kind is delivered fact by fact.
-const LATEST_WINS: [&str; 16] = [
+const LATEST_WINS: [&str; 17] = [
     "championship",
     "circuit",
     "classification",
     "completeness",
+    "degradation",
     "drivers",
     "gaps",
     "positions",

@@ -1,11 +1,13 @@
 /** Race events: what is worth telling, in sentences, with the priority that the engine gave it. */
-import { lapTime, UNKNOWN } from "../format.js";
+import { clock, instant, lapTime, UNKNOWN } from "../format.js";
 import { lapOf, nameOf, newestFirst, words } from "./names.js";
 
 /** Of events up to this priority a screen reader is told at once. */
 export const SPOKEN_PRIORITY_MAX = 2;
 
 const SENTENCES = Object.freeze({
+  SESSION_STARTED: () => "Session started",
+  SESSION_STOPPED: () => "Session stopped",
   LEAD_CHANGE: ([first]) => `${first} takes the lead`,
   FASTEST_LAP: ([first], row) => `${first}: fastest lap, ${lapTime(row.time_ms)}`,
   RETIREMENT: ([first]) => `${first} is out`,
@@ -35,8 +37,12 @@ export function sentence(store, row) {
   return names.length && !row.text ? `${names.join(", ")}: ${what.toLowerCase()}` : what;
 }
 
-/** The newest event's phase of qualifying or lap. */
-const when = (row) => (row.lap_number === null ? UNKNOWN : lapOf(row.lap_number));
+/** The lap of an event; without one, the time since the start. */
+function when(store, row) {
+  if (row.lap_number !== null) return lapOf(row.lap_number);
+  const [at, startedAt] = [instant(row.event_time ?? row.known_at), instant(store.row("race_clock")?.started_at)];
+  return at === null || startedAt === null || at < startedAt ? UNKNOWN : clock(at - startedAt);
+}
 
 /** The feed of events, only those up to a priority. */
 export function eventsPanel(priorityMax) {
@@ -50,7 +56,7 @@ export function eventsPanel(priorityMax) {
       id: row.event_number,
       fact: row.fact_id,
       tone: `event-${row.kind} priority-${row.priority}`,
-      cells: [when(row), sentence(store, row), { text: String(row.priority), tone: `priority-${row.priority}` }],
+      cells: [when(store, row), sentence(store, row), { text: String(row.priority), tone: `priority-${row.priority}` }],
     })),
   };
 }

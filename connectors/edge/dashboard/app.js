@@ -56,6 +56,7 @@ const page = {
   panelAt: 0,
   tablesAt: 0,
   drawnAt: null,
+  weatherSaid: null,
   chart: "laps",
 };
 
@@ -217,16 +218,24 @@ function drawStatus() {
   byId("lap-label").textContent = hasQualifying ? "Segment" : "Lap";
   byId("clock-label").textContent = hasQualifying ? "Time" : "Race time";
   byId("lap").textContent = hasQualifying ? `Q${row.qualifying_phase}` : String(status === "FINISHED" || page.past ? laps : laps + 1);
-  byId("weather").replaceChildren(...weatherChips(view.row("weather")).filter((chip) => ["Air", "Track", "Rain"].includes(chip.label)).map((chip) => {
-    const item = document.createElement("div");
-    item.append(Object.assign(document.createElement("dt"), { textContent: chip.label }), Object.assign(document.createElement("dd"), { textContent: chip.text }));
-    return item;
-  }));
+  drawWeather(view);
   const scrubber = byId("scrubber");
   const most = scrubberMost();
   scrubber.disabled = most < 1;
   scrubber.max = String(Math.max(1, most));
   if (!page.past && document.activeElement !== scrubber) scrubber.value = scrubber.max;
+}
+
+function drawWeather(view) {
+  const chips = weatherChips(view.row("weather")).filter((chip) => ["Air", "Track", "Rain"].includes(chip.label));
+  const said = JSON.stringify(chips);
+  if (page.weatherSaid === said) return;
+  page.weatherSaid = said;
+  byId("weather").replaceChildren(...chips.map((chip) => {
+    const item = document.createElement("div");
+    item.append(Object.assign(document.createElement("dt"), { textContent: chip.label }), Object.assign(document.createElement("dd"), { textContent: chip.text }));
+    return item;
+  }));
 }
 
 /** Race and other sessions are looked back at differently: by the leader's laps, and by minutes since the start. */

@@ -66,6 +66,44 @@ async fn a_moment_shows_what_was_known_then_however_it_is_written() {
 }
 
 #[tokio::test]
+async fn every_channel_that_a_session_names_answers_now_at_a_moment_and_with_its_history() {
+    let server = Server::start(&race()).await;
+    let session = server.get(BASE).await.json();
+    let channels = session["channels"].as_array().unwrap();
+    assert_eq!(channels.len(), pitwall_edge::channel::Channel::all().count());
+    for channel in channels {
+        let name = channel["channel"].as_str().unwrap();
+        for query in ["", "?as_of=seq:3", "?as_of=lap:2&epoch=0", "?history=true", "?history=true&as_of=seq:3"] {
+            let answer = server.get(&format!("{BASE}/{name}{query}")).await;
+            assert_eq!((answer.status, &answer.json()["channel"]), (200, &channel["channel"]), "{name}{query}: {}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_channels_rows_are_told_apart_by_the_key_that_the_session_names() {
+    let server = Server::start(&race()).await;
+    let session = server.get(BASE).await.json();
+    let key_of = |name: &str| {
+        let channel = session["channels"].as_array().unwrap().iter().find(|channel| channel["channel"] == name).unwrap();
+        channel["key"].as_array().unwrap().iter().map(|field| field.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (name, rows, facts) in [("laps", 8, 8), ("race_clock", 1, 5)] {
+        let key = key_of(name);
+        let keys = |answer: support::Answer| {
+            let rows = answer.json()["rows"].as_array().unwrap().clone();
+            let mut keys: Vec<_> = rows.iter().map(|row| key.iter().map(|field| row[field].to_string()).collect::<Vec<_>>()).collect();
+            let told = keys.len();
+            keys.sort();
+            keys.dedup();
+            (told, keys.len())
+        };
+        assert_eq!(keys(server.get(&format!("{BASE}/{name}")).await), (rows, rows), "{name}");
+        assert_eq!(keys(server.get(&format!("{BASE}/{name}?history=true")).await), (facts, rows), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn history_pages_through_every_fact_once() {
     let server = Server::start(&race()).await;
     let (mut after, mut seen) = (String::new(), Vec::new());

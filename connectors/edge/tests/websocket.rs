@@ -30,6 +30,25 @@ async fn a_late_joiner_gets_every_keys_newest_row_and_then_the_frames() {
 }
 
 #[tokio::test]
+async fn a_late_joiner_of_what_happened_is_told_all_that_happened_before_and_then_each_fact_once() {
+    let mut feeder = Feeder::new(support::Options { ring_frames_max: 2, ..options() });
+    for number in 1..=9 {
+        feeder.commit().fact(&support::radio(4, number)).done();
+    }
+    let server = Server::start(&feeder).await;
+    let mut client = server.connect("/ws/team_radio/9920").await;
+    let snapshot = client.hear().await;
+    let told = |message: &serde_json::Value| -> Vec<String> {
+        message["rows"].as_array().unwrap().iter().map(|row| row["recording_url"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected: Vec<String> = (1..=9).map(|number| format!("https://radio.example/{number}.mp3")).collect();
+    assert_eq!((&snapshot["type"], told(&snapshot)), (&json!("snapshot"), expected));
+    feeder.commit().fact(&support::radio(4, 10)).fact(&support::radio(81, 11)).done();
+    let frame = client.hear().await;
+    assert_eq!(told(&frame), ["https://radio.example/10.mp3", "https://radio.example/11.mp3"]);
+}
+
+#[tokio::test]
 async fn a_frame_of_a_latest_wins_channel_holds_each_key_once_and_of_laps_every_fact() {
     let mut feeder = Feeder::new(options());
     let server = Server::start(&feeder).await;

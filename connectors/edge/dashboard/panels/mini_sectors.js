@@ -30,7 +30,7 @@ function sectorCell(lap, sector) {
 }
 
 function lapCell(lap) {
-  if (lap.is_deleted) return { text: `${lapTime(lap.lap_ms)} deleted`, tone: "red" };
+  if (lap.is_deleted) return { text: lapTime(lap.lap_ms), tone: "deleted", spoken: "deleted" };
   if (lap.lap_ms !== null) return { text: lapTime(lap.lap_ms), tone: `mark-${lap.lap_mark}` };
   return { text: lap.is_pit_out_lap ? "Out lap" : UNKNOWN };
 }

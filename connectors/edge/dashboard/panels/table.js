@@ -47,6 +47,7 @@ export class TablePanel {
       const fact = event.target.closest("button.why")?.closest("tr").dataset.fact;
       if (fact) onExplain(fact);
     });
+    this.#body.addEventListener("keydown", (event) => this.#move(event));
   }
 
   update(store) {
@@ -61,7 +62,9 @@ export class TablePanel {
       let written = this.#written.get(row.id);
       if (written?.said !== said) {
         const node = this.#write(row);
+        const hadFocus = written?.node.contains(document.activeElement);
         written?.node.replaceWith(node);
+        if (hadFocus) node.querySelector("button.why")?.focus({ preventScroll: true });
         written = { said, node };
       }
       kept.set(row.id, written);
@@ -71,6 +74,24 @@ export class TablePanel {
     }
     for (const [id, written] of this.#written) if (!kept.has(id)) written.node.remove();
     this.#written = kept;
+    this.#focusable();
+  }
+
+  /** One row is reached with Tab, the others with the arrows: the focused one, or the first. */
+  #focusable() {
+    const buttons = [...this.#body.querySelectorAll("button.why")];
+    const current = buttons.includes(document.activeElement) ? document.activeElement : buttons[0];
+    for (const button of buttons) if (button.tabIndex !== (button === current ? 0 : -1)) button.tabIndex = button === current ? 0 : -1;
+  }
+
+  #move(event) {
+    const buttons = [...this.#body.querySelectorAll("button.why")];
+    const at = buttons.indexOf(event.target);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    buttons[Math.max(0, Math.min(buttons.length - 1, to))].focus();
+    this.#focusable();
   }
 
   #summarise(chips) {

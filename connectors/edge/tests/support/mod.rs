@@ -16,7 +16,7 @@ use pitwall_engine::facts::{EncodedFact, FactBatch, Kind};
 use pitwall_engine::hash::Digest;
 use pitwall_engine::log::{Committed, Head, SessionState, StoredFact};
 use pitwall_schemas::codec::{Avro, Fact};
-use pitwall_schemas::facts::{Lap, Position, RaceClock};
+use pitwall_schemas::facts::{Lap, Position, RaceClock, TeamRadio};
 use pitwall_schemas::log::{LedgerKind, LedgerRecord};
 use pitwall_schemas::raw::{Collection, Sample};
 use pitwall_schemas::shared::{FactHeader, KnownAtQuality, Mark};
@@ -185,6 +185,12 @@ pub fn lap(driver_number: i32, lap_number: i32) -> Lap {
         is_personal_best: false,
         qualifying_segment: None,
     }
+}
+
+/// A recording, one of many of the same car.
+pub fn radio(driver_number: i32, number: i64) -> TeamRadio {
+    let recording_url = format!("https://radio.example/{number}.mp3");
+    TeamRadio { driver_number, recorded_at: START.plus(number), recording_url, lap_number: None }
 }
 
 pub fn clock(laps_completed: i32) -> RaceClock {

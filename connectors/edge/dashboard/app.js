@@ -3,7 +3,7 @@ import { GapChart, LapChart, ProbabilityChart, StintChart } from "./charts.js";
 import { ConnectionState, PitWallClient, PitWallRest } from "./client.js";
 import { Details } from "./details.js";
 import { DriverPanel } from "./driver.js";
-import { clock, instant, TRACK_STATUS } from "./format.js";
+import { clock, instant, TRACK_STATUS, UNKNOWN } from "./format.js";
 import { TrackMap } from "./map.js";
 import { eventsPanel, sentence, SPOKEN_PRIORITY_MAX } from "./panels/events.js";
 import { Evidence } from "./panels/evidence.js";
@@ -11,7 +11,7 @@ import { miniSectors, newestLaps } from "./panels/mini_sectors.js";
 import { seconds } from "./panels/names.js";
 import { weatherChips } from "./panels/session.js";
 import { TablePanel } from "./panels/table.js";
-import { gapsByLap, isQualifying, isRace, placesByLap, placesThatGoOn, qualifyingBests, slowSpells, Store } from "./store.js";
+import { gapsByLap, isJoinedLate, isQualifying, isRace, placesByLap, placesThatGoOn, qualifyingBests, slowSpells, Store } from "./store.js";
 import { showTab, wireTabs } from "./tabs.js";
 import { inOrder, Tower } from "./tower.js";
 
@@ -114,7 +114,6 @@ function enter(session) {
   for (const end of page.ends) end();
   store.clear();
   map.clear();
-  panel.clear();
   store.describe(session.channels);
   if (page.past) backToLive();
   byId("session").textContent = `Session ${session.session}`;
@@ -146,7 +145,6 @@ function take(channel, message, isSnapshot) {
   if (message.isCatchUp) page.catchUpUntil = performance.now() + CATCH_UP_SHOWN_MS;
   if (channel === "telemetry") map.take(message.rows);
   if (channel === "circuit") map.setOutline(store.row("circuit")?.points);
-  if (channel === "timing") panel.takeGaps(store.rows("timing").values(), instant(message.known_at));
   if (channel === "race_events" && !isSnapshot) tell(message.rows);
   page.dirty.add(channel);
 }
@@ -162,7 +160,7 @@ function draw(now) {
   if (["timing", "drivers", "positions", "laps", "classification"].some((channel) => dirty.has(channel))) drawTower(ordered);
   if (["track_status", "race_clock", "weather", "timing"].some((channel) => dirty.has(channel))) drawStatus();
   drawClock();
-  map.draw(elapsed, ordered, page.selected);
+  byId("map-empty").hidden = map.draw(elapsed, ordered, page.selected);
   if (now - page.panelAt > PANEL_EVERY_MS) {
     page.panelAt = now;
     drawPanel(rows);
@@ -187,7 +185,7 @@ function drawTower(ordered) {
   const view = shown();
   const startPlaces = new Map();
   const hasQualifying = isQualifying(view);
-  if (!hasQualifying) for (const row of view.history.positions) if (!startPlaces.has(row.driver_number)) startPlaces.set(row.driver_number, row.position);
+  if (!hasQualifying && !isJoinedLate(view)) for (const row of view.history.positions) if (!startPlaces.has(row.driver_number)) startPlaces.set(row.driver_number, row.position);
   const classification = hasQualifying ? [...view.rows("classification").values()] : [];
   document.body.dataset.kind = hasQualifying ? "qualifying" : "race";
   tower.render(ordered, {
@@ -217,7 +215,7 @@ function drawStatus() {
   const hasQualifying = isQualifying(view);
   byId("lap-label").textContent = hasQualifying ? "Segment" : "Lap";
   byId("clock-label").textContent = hasQualifying ? "Time" : "Race time";
-  byId("lap").textContent = hasQualifying ? `Q${row.qualifying_phase}` : String(status === "FINISHED" || page.past ? laps : laps + 1);
+  byId("lap").textContent = hasQualifying ? `Q${row.qualifying_phase}` : String(status !== "FINISHED" && !page.past ? laps + 1 : laps || UNKNOWN);
   drawWeather(view);
   const scrubber = byId("scrubber");
   const most = scrubberMost();
@@ -263,7 +261,8 @@ function drawPanel(rows) {
   const row = rows.find((other) => other.driver_number === page.selected);
   const sample = view.rows("telemetry").get(`${page.selected}/CAR_DATA`)?.samples.at(-1);
   const laps = row ? [...view.rows("laps").values()].filter((lap) => lap.driver_number === row.driver_number) : [];
-  panel.update(row, view.rows("drivers").get(page.selected), sample, laps, page.past?.position.knownAt);
+  const gaps = row && isRace(view) ? gapsByLap(view.rows("laps").values()).get(row.driver_number) : [];
+  panel.update(row, view.rows("drivers").get(page.selected), sample, laps, gaps);
 }
 
 function drawCharts(ordered) {
@@ -274,7 +273,7 @@ function drawCharts(ordered) {
   for (const id of ["laps", "gaps", "probability"]) showTab(byId("chart-tabs"), `tab-${id}`, !hasQualifying, openChart);
   showTab(byId("chart-tabs"), "tab-mini-sectors", hasQualifying || newestLaps(view.rows("laps").values()).size > 0, openChart);
   if (hasQualifying && !page.hasChosenChart && page.chart !== "mini-sectors") openChart("tab-mini-sectors");
-  if (page.chart === "laps") charts.laps.update(ordered, placesByLap(view.rows("laps").values(), view.history.positions), spells, laps, page.selected);
+  if (page.chart === "laps") charts.laps.update(ordered, placesShown(view), spells, laps, page.selected);
   if (page.chart === "gaps") {
     const leaderMs = ordered.map((row) => row.best_lap_ms).find((ms) => ms !== null) ?? null;
     charts.gaps.update(ordered, gapsByLap(view.rows("laps").values()), spells, laps, leaderMs, page.selected);
@@ -283,6 +282,13 @@ function drawCharts(ordered) {
     charts.probability.update(view.history.probability, ordered, spells, instant(view.row("race_clock")?.started_at), instant, page.selected);
   }
   if (page.chart === "stints") charts.stints.update(ordered, view.rows("stints"), Math.max(laps, ...ordered.map((row) => (row.lap_number ?? 1) - 1)), page.selected, wear(view));
+}
+
+/** Places by lap; of a session joined late without those at the start, which nobody saw. */
+function placesShown(view) {
+  const places = placesByLap(view.rows("laps").values(), view.history.positions);
+  if (isJoinedLate(view)) for (const list of places.values()) list[0] = undefined;
+  return places;
 }
 
 /** Degradation of each stint in words, `+0.05 s/lap`, where enough laps tell of it. */

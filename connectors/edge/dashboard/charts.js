@@ -197,15 +197,24 @@ function dashedCars(cars) {
   const seen = new Set();
   const dashed = new Set();
   for (const car of [...cars].sort((a, b) => a.driver_number - b.driver_number)) {
-    if (seen.has(car.team_colour)) dashed.add(car.driver_number);
+    if (car.team_colour && seen.has(car.team_colour)) dashed.add(car.driver_number);
     seen.add(car.team_colour);
   }
   return dashed;
 }
 
-function lapTicks(last) {
-  const step = last > 40 ? 10 : last > 15 ? 5 : last > 6 ? 2 : 1;
-  return Array.from({ length: Math.floor(last / step) + 1 }, (_, index) => ({ at: index * step, text: index === 0 ? "Grid" : String(index * step) }));
+/** Ticks at round laps; the first lap of the axis has the words given for it. */
+function lapTicks(first, last, firstText) {
+  const laps = last - first;
+  const step = laps > 40 ? 10 : laps > 15 ? 5 : laps > 6 ? 2 : 1;
+  const round = Array.from({ length: Math.floor(last / step) + 1 }, (_, index) => index * step).filter((lap) => lap > first + step * 0.6);
+  return [{ at: first, text: firstText }, ...round.map((lap) => ({ at: lap, text: String(lap) }))];
+}
+
+/** The first lap that lines have a point at, `otherwise` without any. */
+function firstLap(lines, otherwise) {
+  const first = Math.min(...lines.flatMap((line) => line.points.slice(0, 1).map(([lap]) => lap)));
+  return Number.isFinite(first) ? first : otherwise;
 }
 
 export class LapChart {
@@ -214,7 +223,7 @@ export class LapChart {
     this.chart.onSelect = onSelect;
   }
 
-  /** `cars`: rows of `timing` in the order of the tower; `places`: see `placesByLap`. */
+  /** `cars`: rows of `timing` in the order of the tower; `places`: see `placesByLap`. A session joined late begins at its first known lap. */
   update(cars, places, spells, lapsCompleted, selected) {
     const dashed = dashedCars(cars);
     const last = Math.max(lapsCompleted, 2);
@@ -226,11 +235,12 @@ export class LapChart {
       points: (places.get(car.driver_number) ?? []).flatMap((place, lap) => (place === undefined ? [] : [[lap, place]])),
     }));
     const placesMax = Math.max(cars.length, 2);
+    const first = Math.min(firstLap(lines, 0), last - 1);
     this.chart.set({
       lines,
-      x: [0, last],
+      x: [first, last],
       y: [placesMax + 0.4, 0.6],
-      xTicks: lapTicks(last),
+      xTicks: lapTicks(first, last, first === 0 ? "Grid" : `Lap ${first}`),
       yTicks: [1, 5, 10, 15, 20].filter((place) => place <= placesMax).map((place) => ({ at: place, text: String(place) })),
       bands: spells.filter((spell) => spell.fromLap !== null).map((spell) => ({ status: spell.status, from: spell.fromLap - 1, to: (spell.toLap ?? last + 1) - 0.5 })),
       xText: (lap) => (lap === 0 ? "start" : `lap ${lap}`),
@@ -266,12 +276,13 @@ export class GapChart {
     }));
     const widest = Math.max(5, ...lines.flatMap((line) => line.points.map(([, gap]) => gap)));
     const most = Math.min(widest, (lapMs ?? 100_000) / 1_000);
+    const first = Math.min(firstLap(lines, 1), last - 1);
     const step = [2, 5, 10, 20, 30].find((size) => most / size <= 6) ?? 60;
     this.chart.set({
       lines,
-      x: [1, last],
+      x: [first, last],
       y: [most, 0],
-      xTicks: lapTicks(last).map((tick) => (tick.at === 0 ? { at: 1, text: "Lap 1" } : tick)),
+      xTicks: lapTicks(first, last, `Lap ${first}`),
       yTicks: Array.from({ length: Math.floor(most / step) + 1 }, (_, index) => ({ at: index * step, text: index === 0 ? "0 s" : `+${index * step}` })),
       bands: spells.filter((spell) => spell.fromLap !== null).map((spell) => ({ status: spell.status, from: spell.fromLap - 1, to: (spell.toLap ?? last + 1) - 0.5 })),
       xText: (lap) => `lap ${lap}`,
@@ -377,7 +388,7 @@ export class StintChart {
     axis.className = "stint-axis";
     axis.setAttribute("aria-hidden", "true");
     const scale = document.createElement("td");
-    for (const tick of lapTicks(last).slice(1)) {
+    for (const tick of lapTicks(0, last, "").slice(1)) {
       const label = Object.assign(document.createElement("span"), { textContent: tick.text });
       label.style.left = `${((tick.at - 0.5) / last) * 100}%`;
       scale.append(label);

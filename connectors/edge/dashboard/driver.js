@@ -2,9 +2,8 @@
 import { COMPOUNDS, gap, lapTime, teamColour, UNKNOWN } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-/** Laps in the sparkline, and gaps in the trend. */
+/** Laps in the sparkline of lap times. */
 const LAPS_MAX = 20;
-const GAPS_MAX = 240;
 
 const TEMPLATE = `
 <h2 id="driver-title">Driver</h2>
@@ -27,7 +26,6 @@ const TEMPLATE = `
 
 export class DriverPanel {
   #parts = {};
-  #gaps = new Map();
   #said = {};
 
   constructor(container) {
@@ -35,25 +33,11 @@ export class DriverPanel {
     for (const node of container.querySelectorAll("[data-part]")) this.#parts[node.dataset.part] = node;
   }
 
-  /** Remembers the gaps of these rows of `timing`, known at this instant, ms since 1970. */
-  takeGaps(rows, knownAt) {
-    for (const row of rows) {
-      if (row.gap_ms === null) continue;
-      const list = this.#gaps.get(row.driver_number) ?? [];
-      if (list.length && knownAt - list.at(-1)[0] < 5_000) continue;
-      list.push([knownAt, row.gap_ms]);
-      if (list.length > GAPS_MAX) list.shift();
-      this.#gaps.set(row.driver_number, list);
-    }
-  }
-
-  clear() {
-    this.#gaps.clear();
-  }
-
-  /** `row`: the driver's row of `timing`; `sample`: the newest telemetry sample; `laps`: rows of `laps` of this driver; `until`: the
-   * instant shown, ms since 1970, when it is not now. */
-  update(row, driver, sample, laps, until = Infinity) {
+  /**
+   * `row`: the driver's row of `timing`; `sample`: the newest telemetry sample; `laps`: rows of `laps` of this driver; `gaps`: its gap to the
+   * leader at the end of each lap, see `gapsByLap`.
+   */
+  update(row, driver, sample, laps, gaps = []) {
     this.#parts.empty.hidden = Boolean(row);
     this.#parts.body.hidden = !row;
     if (!row) return;
@@ -76,8 +60,8 @@ export class DriverPanel {
     write("gap", row.position === 1 ? "leads" : gap(row.gap_ms, row.laps_behind));
     const times = laps.filter((lap) => lap.lap_ms !== null).sort((a, b) => a.lap_number - b.lap_number).slice(-LAPS_MAX).map((lap) => [lap.lap_number, lap.lap_ms]);
     this.#spark("laps", times, times.length ? `Last ${times.length} laps, best ${lapTime(Math.min(...times.map(([, ms]) => ms)))}` : "No laps yet");
-    const gaps = (this.#gaps.get(row.driver_number) ?? []).filter(([known]) => known <= until);
-    this.#spark("gaps", gaps, gaps.length ? `Gap to the leader from ${gap(gaps[0][1])} to ${gap(gaps.at(-1)[1])}` : "No gaps yet");
+    const trend = gaps.flatMap((ms, lap) => (ms === undefined ? [] : [[lap, ms]]));
+    this.#spark("gaps", trend, trend.length ? `Gap to the leader from ${gap(trend[0][1])} to ${gap(trend.at(-1)[1])}` : "No gaps yet");
   }
 
   #spark(part, points, label) {

@@ -168,11 +168,14 @@ export class TrackMap {
     this.#trace = [];
   }
 
-  /** Moves the playhead by the wall time gone, ms, and draws. `cars` are rows of `timing`, in the order of the tower. */
+  /**
+   * Moves the playhead by the wall time gone, ms, and draws. `cars` are rows of `timing`, in the order of the tower. Answers
+   * whether there is a track to draw, as far as the map is to be seen.
+   */
   draw(elapsedMs, cars, selected) {
-    if (this.#canvas.clientWidth === 0) return;
+    if (this.#canvas.clientWidth === 0) return true;
     this.#advance(elapsedMs);
-    if (!this.#view && !this.#fit()) return;
+    if (!this.#view && !this.#fit()) return false;
     const context = this.#context;
     const ratio = devicePixelRatio;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -198,6 +201,7 @@ export class TrackMap {
       labels.push({ x, y, text: row.acronym ?? String(row.driver_number), isSelected, rank: isSelected ? 0 : (row.position ?? 99) });
     }
     this.#drawLabels(context, labels);
+    return true;
   }
 
   #drawLabels(context, labels) {

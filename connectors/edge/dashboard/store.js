@@ -158,9 +158,16 @@ export function isQualifying(store) {
   return (store.row("track_status")?.qualifying_phase ?? null) !== null;
 }
 
-/** Whether the session is a race: some car has a gap to the leader. */
+/** Whether the session was joined after its start: what came before is not known. */
+export function isJoinedLate(store) {
+  for (const row of store.rows("completeness").values()) if (row.subject === "SESSION_START" && row.is_missing) return true;
+  return false;
+}
+
+/** Whether the session is a race: its track status names the leader's lap, or some car has a gap to the leader. */
 export function isRace(store) {
   if (isQualifying(store)) return false;
+  if ((store.row("track_status")?.lap_number ?? null) !== null) return true;
   for (const row of store.rows("timing").values()) if (row.gap_ms !== null || row.laps_behind) return true;
   return false;
 }

@@ -261,7 +261,7 @@ function drawPanel(rows) {
   const row = rows.find((other) => other.driver_number === page.selected);
   const sample = view.rows("telemetry").get(`${page.selected}/CAR_DATA`)?.samples.at(-1);
   const laps = row ? [...view.rows("laps").values()].filter((lap) => lap.driver_number === row.driver_number) : [];
-  const gaps = row && isRace(view) ? gapsByLap(view.rows("laps").values()).get(row.driver_number) : [];
+  const gaps = row && isRace(view) ? gapsShown(view).get(row.driver_number) : [];
   panel.update(row, view.rows("drivers").get(page.selected), sample, laps, gaps);
 }
 
@@ -276,7 +276,7 @@ function drawCharts(ordered) {
   if (page.chart === "laps") charts.laps.update(ordered, placesShown(view), spells, laps, page.selected);
   if (page.chart === "gaps") {
     const leaderMs = ordered.map((row) => row.best_lap_ms).find((ms) => ms !== null) ?? null;
-    charts.gaps.update(ordered, gapsByLap(view.rows("laps").values()), spells, laps, leaderMs, page.selected);
+    charts.gaps.update(ordered, gapsShown(view), spells, laps, leaderMs, page.selected);
   }
   if (page.chart === "probability") {
     charts.probability.update(view.history.probability, ordered, spells, instant(view.row("race_clock")?.started_at), instant, page.selected);
@@ -289,6 +289,13 @@ function placesShown(view) {
   const places = placesByLap(view.rows("laps").values(), view.history.positions);
   if (isJoinedLate(view)) for (const list of places.values()) list[0] = undefined;
   return places;
+}
+
+/** Gaps by lap; of a session joined late without the lap that was joined: whoever ended it before is not known. */
+function gapsShown(view) {
+  const laps = [...view.rows("laps").values()];
+  const joined = isJoinedLate(view) ? Math.min(...laps.map((lap) => lap.lap_number)) : 0;
+  return gapsByLap(laps.filter((lap) => lap.lap_number > joined));
 }
 
 /** Degradation of each stint in words, `+0.05 s/lap`, where enough laps tell of it. */

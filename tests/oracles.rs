@@ -15,7 +15,9 @@ use pitwall_archive::archive::Archive;
 use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::session::Output;
 use pitwall_schemas::codec::Fact;
-use pitwall_schemas::facts::{CarState, Circuit, Lap, PitStop, Position, Stint, Timing};
+use pitwall_schemas::facts::{
+    CarState, Circuit, Lap, Overtake, OvertakeCause, PitStop, Position, Stint, Timing, Undercut, UndercutOutcome,
+};
 use pitwall_schemas::shared::FactHeader;
 use serde_json::Value;
 
@@ -231,4 +233,93 @@ fn every_stop_of_the_race_is_an_official_one() {
     found.sort_unstable();
     assert_eq!(found.len(), 40);
     assert_eq!(found, expected);
+}
+
+/// OpenF1's own overtakes of the race, as (date, µs, overtaking car, overtaken car).
+fn openf1_overtakes() -> Vec<(i64, i32, i32)> {
+    let mut rows = Vec::new();
+    race::for_each(&mut race::dutch(), |_, raw| {
+        if let pitwall_schemas::raw::Sample::Overtake(row) = raw.event.unwrap() {
+            rows.push((row.date.0, row.overtaking_driver_number, row.overtaken_driver_number));
+        }
+        Continue(())
+    });
+    rows
+}
+
+/// OpenF1 flags some swaps and not others, pit stops included, so this shows consistency and is no oracle.
+#[test]
+fn overtakes_by_cause_against_openf1s_own() {
+    let swaps = latest(facts::<Overtake>(race::dutch()), |swap| swap.overtake_number);
+    let times: BTreeMap<i32, i64> =
+        facts::<Overtake>(race::dutch()).into_iter().map(|(header, swap)| (swap.overtake_number, header.event_time.0)).collect();
+    let rows = openf1_overtakes();
+    let mut by_cause = BTreeMap::<OvertakeCause, (i32, i32)>::new();
+    let is_flagged = |swap: &Overtake| {
+        let is_it = |row: &&(i64, i32, i32)| {
+            (row.1, row.2) == (swap.overtaking_driver_number, swap.overtaken_driver_number)
+                && (row.0 - times[&swap.overtake_number]).abs() <= 10_000_000
+        };
+        rows.iter().any(|row| is_it(&row))
+    };
+    for swap in swaps.values() {
+        let (all, flagged) = by_cause.entry(swap.cause).or_default();
+        *all += 1;
+        *flagged += i32::from(is_flagged(swap));
+    }
+    let is_found = |row: &&(i64, i32, i32)| {
+        swaps.values().any(|swap| {
+            (row.1, row.2) == (swap.overtaking_driver_number, swap.overtaken_driver_number)
+                && (row.0 - times[&swap.overtake_number]).abs() <= 10_000_000
+        })
+    };
+    let found = rows.iter().filter(is_found).count();
+    println!("{} swaps by cause (all, flagged by OpenF1): {by_cause:?}; {found} of OpenF1's {} found", swaps.len(), rows.len());
+    assert!(found * 100 >= rows.len() * 90, "{found} of {}", rows.len());
+    let counted = swaps.values().filter(|swap| swap.counts_pirelli).count();
+    assert!(swaps.values().filter(|swap| swap.counts_f1_2021).count() > counted && counted > 0);
+}
+
+#[test]
+fn no_place_was_won_on_the_track_from_a_car_that_was_in_the_pit_lane() {
+    let swaps = facts::<Overtake>(race::dutch());
+    let newest: BTreeMap<i32, (i64, Overtake)> =
+        swaps.into_iter().map(|(header, swap)| (swap.overtake_number, (header.event_time.0, swap))).collect();
+    let official = official();
+    let stops = latest(facts::<PitStop>(race::dutch()), |pass| (pass.driver_number, pass.lap_number, pass.pass));
+    assert_eq!(stops.len(), official["pit_stops"].as_array().unwrap().len());
+    let mut explained = 0;
+    for (at, swap) in newest.values() {
+        let is_in_lane = |stop: &&PitStop| {
+            [swap.overtaking_driver_number, swap.overtaken_driver_number].contains(&stop.driver_number)
+                && (stop.entered_at.unwrap().0..=stop.exited_at.0).contains(at)
+        };
+        if stops.values().any(|stop| is_in_lane(&stop)) {
+            let is_flicker = swap.cause == OvertakeCause::Correction;
+            assert!(swap.cause == OvertakeCause::Pit || is_flicker, "overtake {}", swap.overtake_number);
+            explained += 1;
+        }
+    }
+    assert!(explained > 50, "{explained} swaps");
+}
+
+#[test]
+fn every_undercut_comes_to_an_end() {
+    let attempts = latest(facts::<Undercut>(race::dutch()), |attempt| attempt.attempt_number);
+    println!(
+        "{:#?}",
+        attempts
+            .values()
+            .map(|attempt| (
+                attempt.kind,
+                attempt.driver_number,
+                attempt.driver_number_ahead,
+                attempt.lap_number,
+                attempt.answer_lap_number,
+                attempt.outcome
+            ))
+            .collect::<Vec<_>>()
+    );
+    assert!(!attempts.is_empty());
+    assert!(attempts.values().all(|attempt| attempt.outcome != UndercutOutcome::Open));
 }

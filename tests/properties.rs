@@ -55,6 +55,91 @@ fn positions_are_a_permutation_of_the_cars_after_every_change() {
     }
 }
 
+/// Whatever the feed does to the order, the overtakes said with it lead from the order before to the order after: each swap moves one car
+/// in front of the one directly ahead, no swap is missing, and none is said twice. So every change of place is explained by as many
+/// overtakes, pit stops, retirements, penalties and corrections as places were gained and lost.
+#[test]
+fn every_change_of_place_is_explained_by_overtakes_and_only_by_them() {
+    let (mut order, mut newest, mut swaps, mut changes) = (Vec::<i32>::new(), 0, 0, 0);
+    each_record(race::dutch(), |seq, facts| {
+        let mut after: BTreeMap<i32, i32> = (1..).zip(&order).map(|(place, car)| (place, *car)).collect();
+        let changes_before = changes;
+        let mut line = order.clone();
+        for (header, fact) in facts {
+            match fact {
+                FactBody::Positions(position) => {
+                    after.insert(position.position, position.driver_number);
+                    changes += 1;
+                }
+                FactBody::Overtakes(swap) if header.revision == 0 => {
+                    assert_eq!(swap.overtake_number, newest + 1, "numbers are dense");
+                    newest = swap.overtake_number;
+                    let at = line.iter().position(|car| *car == swap.overtaking_driver_number).unwrap();
+                    assert_eq!(line.get(at.wrapping_sub(1)), Some(&swap.overtaken_driver_number), "ledger record {seq}");
+                    line.swap(at, at - 1);
+                    swaps += 1;
+                }
+                FactBody::Overtakes(correction) => assert!(correction.overtake_number <= newest, "ledger record {seq}"),
+                _ => {}
+            }
+        }
+        if changes > changes_before {
+            order = after.into_values().collect();
+        }
+        if line.len() == order.len() {
+            assert_eq!(line, order, "after ledger record {seq}");
+        }
+    });
+    assert_eq!(order.len(), 20);
+    assert!(swaps > 300, "{swaps} swaps");
+}
+
+#[test]
+fn a_swap_keeps_its_pair_and_moment_through_every_correction() {
+    let mut said = BTreeMap::new();
+    let mut corrections = 0;
+    each_record(race::dutch(), |_, facts| {
+        for (header, fact) in facts {
+            if let FactBody::Overtakes(swap) = fact {
+                let what = (swap.overtaking_driver_number, swap.overtaken_driver_number, swap.position, swap.lap_number, header.event_time);
+                let before = said.insert(swap.overtake_number, what);
+                assert_eq!(before.is_some(), header.supersedes.is_some());
+                assert!(before.is_none_or(|before| before == what), "overtake {}", swap.overtake_number);
+                corrections += i32::from(before.is_some());
+            }
+        }
+    });
+    assert!(corrections > 50, "{corrections} corrections");
+}
+
+#[test]
+fn a_battle_begins_once_and_ends_once_and_one_car_attacks_one_car_at_a_time() {
+    use pitwall_schemas::facts::BattlePhase;
+    let (mut fighting, mut begun) = (BTreeMap::<i32, i32>::new(), 0);
+    each_record(race::dutch(), |seq, facts| {
+        for (header, fact) in facts {
+            let FactBody::Battles(battle) = fact else { continue };
+            assert_eq!(battle.phase == BattlePhase::Ended, battle.end.is_some(), "ledger record {seq}");
+            assert!(battle.closest_ms <= battle.interval_ms && battle.interval_ms <= 1_000, "ledger record {seq}");
+            let number = battle.battle_number;
+            match battle.phase {
+                BattlePhase::Began => {
+                    begun += 1;
+                    assert_eq!(number, begun, "numbers are dense");
+                    assert_eq!(fighting.insert(battle.driver_number, number), None, "ledger record {seq}");
+                }
+                BattlePhase::GoesOn => assert_eq!(fighting.get(&battle.driver_number), Some(&number), "ledger record {seq}"),
+                BattlePhase::Ended if header.supersedes.is_none() => {
+                    assert_eq!(fighting.remove(&battle.driver_number), Some(number), "ledger record {seq}");
+                }
+                BattlePhase::Ended => assert_ne!(fighting.get(&battle.driver_number), Some(&number), "ledger record {seq}"),
+            }
+        }
+    });
+    assert!(begun > 50, "{begun} battles");
+    assert!(fighting.is_empty(), "at the finish nobody fights on: {fighting:?}");
+}
+
 #[test]
 fn every_fact_names_causes_that_came_before_it_in_rising_order() {
     for archive in [race::dutch(), race::mexico()] {

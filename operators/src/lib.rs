@@ -2,6 +2,7 @@
 //!
 //! Each module says in its first sentence what it derives from what, and where the rule comes from.
 
+pub mod battles;
 pub mod by_driver;
 pub mod championship;
 pub mod circuit;
@@ -34,6 +35,7 @@ mod testing;
 pub mod timing;
 pub mod timing_line;
 pub mod track_status;
+pub mod undercuts;
 pub mod weather;
 mod win_by_position;
 
@@ -67,9 +69,13 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
     let stints = graph.publish(stints::StintsOperator::default(), |inputs| inputs.samples::<Stint>().samples::<Pit>().stream(laps));
     graph.publish(degradation::DegradationOperator::default(), |inputs| inputs.stream(laps).stream(stints));
+    let pit_stops = graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
+        let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);
+        inputs.stream(laps).stream(positions).stream(gaps)
+    });
     let timing = graph.publish(timing::TimingOperator::default(), |inputs| {
         let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
-        inputs.samples::<Pit>()
+        inputs.stream(pit_stops)
     });
     graph.publish(probability::ProbabilityOperator::default(), |inputs| {
         let inputs = inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing);
@@ -91,16 +97,20 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
         inputs.stream(gaps).stream(stints).stream(weather).stream(telemetry)
     });
-    let pit_stops = graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
-        let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);
-        inputs.stream(laps).stream(positions).stream(gaps)
-    });
-    graph.publish(overtakes::OvertakesOperator::default(), |inputs| {
+    let overtakes = graph.publish(overtakes::OvertakesOperator::default(), |inputs| {
         let inputs = inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(gaps);
         inputs.stream(timing).stream(pit_stops)
     });
+    let battles = graph.publish(battles::BattlesOperator::default(), |inputs| {
+        let inputs = inputs.stream(track_status).stream(laps).stream(positions).stream(gaps);
+        inputs.stream(pit_stops).stream(overtakes)
+    });
+    let undercuts = graph.publish(undercuts::UndercutsOperator::default(), |inputs| {
+        inputs.stream(track_status).stream(laps).stream(positions).stream(gaps).stream(pit_stops)
+    });
     graph.publish(race_events::RaceEventsOperator::default(), |inputs| {
-        inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather)
+        let inputs = inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather);
+        inputs.stream(pit_stops).stream(overtakes).stream(battles).stream(undercuts)
     });
     let timing_line =
         graph.publish(timing_line::TimingLineOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status).stream(telemetry));

@@ -482,3 +482,337 @@ impl Handle<RaceControlMessage> for OvertakesOperator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control};
+    use pitwall_schemas::codec::Reading;
+    use pitwall_schemas::raw::{self, Pit, RaceControl, Sample};
+    use pitwall_schemas::shared::FactHeader;
+    use proptest::prelude::*;
+
+    /// A race on lap 10 at second 1,000, with `cars` in that order.
+    fn race(cars: &[i32]) -> Bench {
+        let mut bench = Bench::new(crate::join);
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, cars);
+        laps(&mut bench, 1_000, 10, cars);
+        bench
+    }
+
+    fn status(bench: &mut Bench, second: i64, category: &str, words: &str) {
+        let message = race_control(at_ms(second * 1_000), words);
+        let message = RaceControl { category: Some(category.into()), lap_number: Some(10), ..message };
+        bench.arrive(second * 1_000, Sample::from(message));
+    }
+
+    /// All of these cars in this order, in one batch.
+    fn order(bench: &mut Bench, second: i64, cars: &[i32]) {
+        for (place, driver_number) in (1..).zip(cars) {
+            bench.arrive(second * 1_000, Sample::from(position(*driver_number, at_ms(second * 1_000), place)));
+        }
+        bench.idle(second * 1_000 + 100);
+    }
+
+    fn laps(bench: &mut Bench, second: i64, lap_number: i32, cars: &[i32]) {
+        for driver_number in cars {
+            let begun = raw::Lap { date_start: Some(at_ms(second * 1_000)), ..lap(*driver_number, lap_number) };
+            bench.arrive(second * 1_000, Sample::from(begun));
+        }
+    }
+
+    fn leaves_lane(bench: &mut Bench, second: i64, driver_number: i32, lane_duration: f64) {
+        let document = Pit { lane_duration: Some(lane_duration), ..pit(driver_number, 10, at_ms(second * 1_000)) };
+        bench.arrive(second * 1_000, Sample::from(document));
+    }
+
+    fn facts(bench: &Bench) -> Vec<(FactHeader, Overtake)> {
+        bench.facts()
+    }
+
+    /// Overtaking car, overtaken car and why, as first said and corrected.
+    fn said(bench: &Bench) -> Vec<(i32, i32, OvertakeCause)> {
+        let pair = |fact: Overtake| (fact.overtaking_driver_number, fact.overtaken_driver_number, fact.cause);
+        facts(bench).into_iter().map(|(_, fact)| pair(fact)).collect()
+    }
+
+    /// The newest fact about each swap.
+    fn newest(bench: &Bench) -> Vec<Overtake> {
+        let newest: BTreeMap<i32, Overtake> = facts(bench).into_iter().map(|(_, fact)| (fact.overtake_number, fact)).collect();
+        newest.into_values().collect()
+    }
+
+    fn causes(bench: &Bench) -> Vec<OvertakeCause> {
+        newest(bench).into_iter().map(|fact| fact.cause).collect()
+    }
+
+    fn counted(bench: &Bench) -> Vec<(bool, bool)> {
+        newest(bench).into_iter().map(|fact| (fact.counts_f1_2021, fact.counts_pirelli)).collect()
+    }
+
+    // Case 20.
+    #[test]
+    fn a_three_car_swap_in_one_message_is_three_pairs_in_order_and_none_twice() {
+        let mut bench = race(&[1, 4, 16, 44]);
+        order(&mut bench, 1_010, &[1, 44, 16, 4]);
+        let on_track = OvertakeCause::OnTrack;
+        assert_eq!(said(&bench), [(44, 16, on_track), (44, 4, on_track), (16, 4, on_track)]);
+        let places: Vec<_> = newest(&bench).into_iter().map(|fact| (fact.overtake_number, fact.position)).collect();
+        assert_eq!(places, [(1, 2), (2, 2), (3, 3)]);
+    }
+
+    #[test]
+    fn a_pass_on_the_track_names_lap_sector_and_evidence_and_counts() {
+        let mut bench = race(&[1, 4]);
+        let sector = raw::Lap { date_start: Some(at_ms(1_000_000)), duration_sector_1: Some(25.0), ..lap(4, 10) };
+        bench.arrive(1_026_000, Sample::from(sector));
+        order(&mut bench, 1_030, &[4, 1]);
+        let (header, fact) = facts(&bench).remove(0);
+        assert_eq!((fact.cause, fact.lap_number, fact.sector, fact.position), (OvertakeCause::OnTrack, Some(10), Some(2), 1));
+        assert_eq!((header.causes.len(), header.event_time), (2, at_ms(1_030_000)), "both cars' documents");
+        assert_eq!(counted(&bench), [(true, true)]);
+    }
+
+    #[test]
+    fn a_car_that_joins_overtakes_nobody() {
+        let mut bench = race(&[1, 4]);
+        order(&mut bench, 1_010, &[16, 1, 4]);
+        assert!(facts(&bench).is_empty());
+    }
+
+    // Case 19.
+    #[test]
+    fn a_car_passed_in_the_pit_zone_is_corrected_to_pit_when_it_is_out() {
+        let mut bench = race(&[1, 4, 16]);
+        order(&mut bench, 1_030, &[1, 16, 4]);
+        leaves_lane(&mut bench, 1_040, 4, 20.0);
+        let facts = facts(&bench);
+        assert_eq!(said(&bench), [(16, 4, OvertakeCause::OnTrack), (16, 4, OvertakeCause::Pit)]);
+        assert_eq!((facts[1].0.supersedes, facts[1].0.revision), (Some(facts[0].0.fact_seq), 1));
+        assert_eq!(facts[1].0.causes.len(), facts[0].0.causes.len() + 1, "the pit document is evidence");
+        assert_eq!(counted(&bench), [(false, false)]);
+    }
+
+    // Case 18.
+    #[test]
+    fn a_leader_that_pits_under_the_safety_car_and_rejoins_first_is_no_overtake_either_way() {
+        let mut bench = race(&[1, 4]);
+        status(&mut bench, 1_001, "SafetyCar", "SAFETY CAR DEPLOYED");
+        order(&mut bench, 1_030, &[4, 1]);
+        order(&mut bench, 1_043, &[1, 4]);
+        leaves_lane(&mut bench, 1_045, 1, 20.0);
+        assert_eq!(causes(&bench), [OvertakeCause::Pit, OvertakeCause::Pit]);
+        assert_eq!(counted(&bench), [(false, false); 2]);
+    }
+
+    #[test]
+    fn a_place_lost_while_a_drive_through_is_served_is_a_penaltys() {
+        let mut bench = race(&[1, 4]);
+        status(&mut bench, 1_001, "Other", "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 1 (VER) - SPEEDING IN THE PIT LANE");
+        order(&mut bench, 1_030, &[4, 1]);
+        leaves_lane(&mut bench, 1_040, 1, 15.0);
+        assert_eq!(causes(&bench), [OvertakeCause::Penalty]);
+    }
+
+    // Case 15.
+    #[test]
+    fn there_is_no_passing_before_the_line_at_the_end_of_the_safety_car() {
+        let mut bench = race(&[1, 4, 16]);
+        status(&mut bench, 1_001, "SafetyCar", "SAFETY CAR DEPLOYED");
+        status(&mut bench, 1_080, "SafetyCar", "SAFETY CAR IN THIS LAP");
+        order(&mut bench, 1_090, &[1, 16, 4]);
+        laps(&mut bench, 1_100, 11, &[1]);
+        order(&mut bench, 1_101, &[1, 4, 16]);
+        laps(&mut bench, 1_102, 11, &[4, 16]);
+        order(&mut bench, 1_110, &[1, 16, 4]);
+        let restart = OvertakeCause::SafetyCarRestart;
+        assert_eq!(causes(&bench), [restart, restart, OvertakeCause::OnTrack]);
+    }
+
+    // Case 16.
+    #[test]
+    fn virtual_safety_car_ending_allows_no_passing_until_clear() {
+        let mut bench = race(&[1, 4]);
+        status(&mut bench, 1_001, "SafetyCar", "VIRTUAL SAFETY CAR DEPLOYED");
+        status(&mut bench, 1_010, "SafetyCar", "VIRTUAL SAFETY CAR ENDING");
+        order(&mut bench, 1_012, &[4, 1]);
+        let clear = RaceControl {
+            category: Some("Flag".into()),
+            flag: Some("CLEAR".into()),
+            scope: Some("Track".into()),
+            ..race_control(at_ms(1_020_000), "TRACK CLEAR")
+        };
+        bench.arrive(1_020_000, Sample::from(clear));
+        order(&mut bench, 1_030, &[1, 4]);
+        assert_eq!(causes(&bench), [OvertakeCause::SafetyCarRestart, OvertakeCause::OnTrack]);
+    }
+
+    // Case 17.
+    #[test]
+    fn a_race_that_ends_under_the_safety_car_has_no_overtakes_that_count() {
+        let mut bench = race(&[1, 4, 16]);
+        status(&mut bench, 1_001, "SafetyCar", "SAFETY CAR DEPLOYED");
+        status(&mut bench, 1_090, "Flag", "CHEQUERED FLAG");
+        order(&mut bench, 1_095, &[4, 16, 1]);
+        assert_eq!(counted(&bench), [(false, false); 2]);
+    }
+
+    #[test]
+    fn on_lap_1_formula_1_counts_and_pirelli_does_not() {
+        let mut bench = Bench::new(crate::join);
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, &[1, 4]);
+        laps(&mut bench, 2, 1, &[1, 4]);
+        order(&mut bench, 30, &[4, 1]);
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::Lap1], vec![(true, false)]));
+    }
+
+    #[test]
+    fn before_any_lap_began_the_grid_is_corrected() {
+        let mut bench = Bench::new(crate::join);
+        status(&mut bench, 0, "SessionStatus", "SESSION INACTIVE");
+        order(&mut bench, 1, &[1, 4]);
+        order(&mut bench, 30, &[4, 1]);
+        assert_eq!(causes(&bench), [OvertakeCause::Correction]);
+    }
+
+    #[test]
+    fn a_place_handed_back_on_the_same_lap_is_corrected_and_counts_for_formula_1_only() {
+        let mut bench = race(&[1, 4]);
+        order(&mut bench, 1_010, &[4, 1]);
+        order(&mut bench, 1_020, &[1, 4]);
+        let handed_back: Vec<_> = newest(&bench).into_iter().map(|fact| fact.handed_back_by).collect();
+        assert_eq!((handed_back, counted(&bench)), (vec![Some(2), None], vec![(true, false), (true, false)]));
+        order(&mut bench, 1_040, &[4, 1]);
+        assert_eq!(counted(&bench)[2], (true, true), "the third holds at the line");
+    }
+
+    #[test]
+    fn a_place_taken_back_on_the_next_lap_is_another_overtake() {
+        let mut bench = race(&[1, 4]);
+        order(&mut bench, 1_010, &[4, 1]);
+        laps(&mut bench, 1_080, 11, &[4, 1]);
+        order(&mut bench, 1_090, &[1, 4]);
+        assert_eq!(counted(&bench), [(true, true); 2]);
+    }
+
+    #[test]
+    fn a_swap_undone_sooner_than_the_next_timing_loop_was_none() {
+        let mut bench = race(&[1, 4]);
+        order(&mut bench, 1_010, &[4, 1]);
+        order(&mut bench, 1_011, &[1, 4]);
+        assert_eq!(causes(&bench), [OvertakeCause::Correction; 2]);
+    }
+
+    #[test]
+    fn places_lost_on_the_lap_a_car_retires_on_are_its_retirements() {
+        let mut bench = race(&[1, 4, 16]);
+        order(&mut bench, 1_010, &[1, 16, 4]);
+        laps(&mut bench, 1_080, 11, &[1, 16, 4]);
+        order(&mut bench, 1_090, &[1, 4, 16]);
+        for lap_number in 12..=14 {
+            laps(&mut bench, 1_000 + 80 * i64::from(lap_number - 10), lap_number, &[1, 4]);
+        }
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack, OvertakeCause::Retirement]);
+        laps(&mut bench, 1_330, 12, &[16]);
+        assert_eq!(causes(&bench)[1], OvertakeCause::OnTrack, "it goes on after all");
+    }
+
+    #[test]
+    fn a_car_that_race_control_says_was_off_the_track_was_not_overtaken_on_it() {
+        let mut bench = race(&[1, 4]);
+        order(&mut bench, 1_010, &[4, 1]);
+        status(&mut bench, 1_025, "Other", "CAR 1 (VER) OFF TRACK AND CONTINUED AT TURN 9");
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::OffTrack], vec![(false, false)]));
+        let mut bench = race(&[1, 4]);
+        order(&mut bench, 1_010, &[4, 1]);
+        status(&mut bench, 1_031, "Other", "CAR 1 (VER) OFF TRACK AND CONTINUED AT TURN 9");
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack], "too long after");
+    }
+
+    #[test]
+    fn cars_on_different_laps_do_not_race() {
+        let mut bench = race(&[1, 4]);
+        let gap = |number: i32, gap_to_leader| Sample::from(raw::Interval { gap_to_leader, ..interval(number, at_ms(1_001_000)) });
+        bench.arrive(1_001_000, gap(1, Reading::Text("+1 LAP".into())));
+        bench.arrive(1_001_000, gap(4, Reading::Number(70.0)));
+        // The first is the leader whatever its documents say.
+        order(&mut bench, 1_002, &[44, 1, 4]);
+        bench.arrive(1_003_000, gap(1, Reading::Text("+1 LAP".into())));
+        order(&mut bench, 1_010, &[44, 4, 1]);
+        assert_eq!(causes(&bench), [OvertakeCause::Lapping]);
+    }
+
+    // Case 22.
+    #[test]
+    fn after_the_finish_a_place_lost_with_a_penalty_is_the_penaltys() {
+        let mut bench = race(&[1, 4, 16]);
+        for driver_number in [1, 4, 16] {
+            let whole = raw::Lap { date_start: Some(at_ms(1_000_000)), lap_duration: Some(80.0), ..lap(driver_number, 10) };
+            bench.arrive(1_081_000, Sample::from(whole));
+        }
+        let flag = RaceControl { flag: Some("CHEQUERED".into()), lap_number: Some(10), ..race_control(at_ms(1_082_000), "CHEQUERED FLAG") };
+        bench.arrive(1_082_000, Sample::from(RaceControl { category: Some("Flag".into()), ..flag }));
+        status(&mut bench, 1_090, "Other", "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - SPEEDING");
+        order(&mut bench, 1_200, &[4, 1, 16]);
+        order(&mut bench, 1_300, &[4, 16, 1]);
+        order(&mut bench, 1_400, &[16, 4, 1]);
+        assert_eq!(causes(&bench), [OvertakeCause::Penalty, OvertakeCause::Penalty, OvertakeCause::Correction]);
+    }
+
+    #[test]
+    fn outside_a_race_nobody_overtakes() {
+        let mut bench = Bench::new(crate::join);
+        order(&mut bench, 1, &[1, 4]);
+        laps(&mut bench, 2, 3, &[1, 4]);
+        order(&mut bench, 30, &[4, 1]);
+        assert!(facts(&bench).is_empty());
+    }
+
+    #[test]
+    fn a_swap_older_than_those_kept_stays_as_it_was_said() {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.publish(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let messages = graph.publish(crate::race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+            let operator = OvertakesOperator { correctable_max: 1, ..OvertakesOperator::default() };
+            graph.publish(operator, |inputs| inputs.stream(status).stream(messages).stream(laps).stream(positions));
+        });
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, &[1, 4, 16]);
+        laps(&mut bench, 1_000, 10, &[1, 4, 16]);
+        order(&mut bench, 1_010, &[4, 1, 16]);
+        order(&mut bench, 1_012, &[4, 16, 1]);
+        status(&mut bench, 1_020, "Other", "CAR 1 (VER) STOPPED AT TURN 9");
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack, OvertakeCause::OffTrack]);
+    }
+
+    proptest! {
+        /// Each pair whose order differs is there once, and the swaps one after the other lead from the old order to the new.
+        #[test]
+        fn swapped_pairs_are_the_difference_of_two_orders(
+            before in Just((1..=12).collect::<Vec<i32>>()).prop_shuffle(),
+            after in Just((1..=12).collect::<Vec<i32>>()).prop_shuffle(),
+        ) {
+            let place = |order: &[i32], car: i32| order.iter().position(|other| *other == car);
+            let pairs = swapped_pairs(&before, &after);
+            let distinct: BTreeSet<_> = pairs.iter().copied().collect();
+            prop_assert_eq!(distinct.len(), pairs.len());
+            for front in 1..=12 {
+                for behind in 1..=12 {
+                    let is_swapped = place(&before, front) > place(&before, behind) && place(&after, front) < place(&after, behind);
+                    prop_assert_eq!(distinct.contains(&(front, behind)), is_swapped);
+                }
+            }
+            let mut line = before;
+            for (front, behind) in pairs {
+                let at = place(&line, front).unwrap();
+                prop_assert_eq!(line[at - 1], behind, "the nearest first");
+                line.swap(at, at - 1);
+            }
+            prop_assert_eq!(line, after);
+        }
+    }
+}

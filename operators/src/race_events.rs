@@ -2,21 +2,28 @@
 //!
 //! Rules:
 //! * Priority: 1 stops the session or ends it (red flag, chequered flag); 2 changes the race (start, safety car, lead, disqualification,
-//!   rain); 3 changes a driver's race (penalty, retirement) or lets the race go on; 4 is good to know (fastest lap, investigation);
-//!   5 is background (deleted laps). What concerns one of the first three is one more urgent, but only a flag is 1.
-//! * Duplicates: an event of the same kind about the same cars less than [`RaceEventsOperator::fold_ms`] after the last is that one.
+//!   rain); 3 changes a driver's race (penalty, retirement, an undercut that worked) or lets the race go on; 4 is good to know (overtake,
+//!   pit stop, battle, fastest lap, investigation); 5 is background (deleted laps). What concerns one of the first three is one more
+//!   urgent, but only a flag is 1.
+//! * Duplicates: an event of the same kind about the same cars less than [`RaceEventsOperator::fold_ms`] after the last is that one; a
+//!   battle of two cars, whoever is in front, less than [`RaceEventsOperator::battle_fold_ms`] after.
 //! * Fastest lap: a personal best faster than every one told so far, afresh in each segment of qualifying; one that is deleted no
 //!   longer counts. Not told during the first [`RaceEventsOperator::quiet_laps`] laps of a race, when almost every lap is one.
 //! * Lead: another car is first after the race began. Retirement is [`timing`](crate::timing)'s, some laps late.
+//! * Overtake: a swap that Pirelli's rule counts, told [`RaceEventsOperator::settle_ms`] after it: by then it is known whether either car
+//!   was in the pit lane, and a place handed back at once was none. For the lead there is the change of the lead.
+//! * Pit stop: a pass through the pit lane, once. Fastest pit stop: the shortest time in the lane of a stop, of those not slowed to serve a
+//!   penalty, once [`RaceEventsOperator::quiet_stops`] are known.
 //!
 //! Another source of events is another `Handle` here and another stream in `join`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
 use pitwall_schemas::facts::{
-    CarState, EventKind, Lap, MessageKind, Position, RaceControlMessage, RaceEvent, SessionState, Status, Timing, TrackStatus, Weather,
+    Battle, BattlePhase, CarState, EventKind, Lap, MessageKind, Overtake, OvertakeCause, PitPassKind, PitStop, Position,
+    RaceControlMessage, RaceEvent, SessionState, Status, Timing, TrackStatus, Undercut, UndercutKind, UndercutOutcome, Weather,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,13 +34,19 @@ use crate::by_driver::ByDriver;
 pub struct RaceEventsOperator {
     /// How long an event stands for others of its kind and cars, ms.
     pub fold_ms: i64,
+    /// How long a battle stands for others between the same cars, ms: some laps.
+    pub battle_fold_ms: i64,
     /// Laps of a race in which no fastest lap is told.
     pub quiet_laps: i32,
+    /// Stops of a race before which none is told to be the fastest.
+    pub quiet_stops: i32,
+    /// How long after an overtake it is told, ms: longer than a stop takes.
+    pub settle_ms: i64,
 }
 
 impl Default for RaceEventsOperator {
     fn default() -> Self {
-        Self { fold_ms: 30_000, quiet_laps: 3 }
+        Self { fold_ms: 30_000, battle_fold_ms: 300_000, quiet_laps: 3, quiet_stops: 5, settle_ms: 30_000 }
     }
 }
 
@@ -41,8 +54,15 @@ impl Default for RaceEventsOperator {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     events: i32,
-    /// Kind and cars of what was told less than [`RaceEventsOperator::fold_ms`] ago.
+    /// Kind and cars of what was told, and until when it stands for others.
     recent: BTreeMap<(EventKind, Vec<i32>), Micros>,
+    /// Overtakes that are not yet told, as known so far, by number.
+    unsettled: BTreeMap<i32, Unsettled>,
+    /// Lap and number on that lap of every pass through the pit lane told, by car.
+    passes: ByDriver<BTreeSet<(i32, i32)>>,
+    /// Cars, laps and passes of the stops known, and the shortest time in the lane.
+    stops: BTreeSet<(i32, i32, i32)>,
+    fastest_stop_ms: Option<i32>,
     places: ByDriver<i32>,
     leader: Option<i32>,
     is_race: bool,
@@ -52,6 +72,14 @@ pub struct State {
     fastest_ms: Option<i32>,
     retired: ByDriver<bool>,
     is_raining: Option<bool>,
+}
+
+/// An overtake that may still turn out to be none.
+#[derive(Debug, Serialize, Deserialize)]
+struct Unsettled {
+    overtake: Overtake,
+    at: Micros,
+    causes: Vec<u64>,
 }
 
 /// An event being told.
@@ -84,27 +112,49 @@ const fn priority(kind: EventKind) -> i32 {
         | EventKind::TrackClear
         | EventKind::Penalty
         | EventKind::Retirement
+        | EventKind::Undercut
+        | EventKind::Overcut
         | EventKind::RainEnded => 3,
-        EventKind::FastestLap | EventKind::Investigation | EventKind::PenaltyServed | EventKind::LapReinstated => 4,
+        EventKind::Overtake
+        | EventKind::PitStop
+        | EventKind::FastestPitStop
+        | EventKind::Battle
+        | EventKind::FastestLap
+        | EventKind::Investigation
+        | EventKind::PenaltyServed
+        | EventKind::LapReinstated => 4,
         EventKind::LapDeleted => 5,
     }
 }
 
 impl State {
-    fn tell(&mut self, event: Event, fold_ms: i64, context: &mut Context<'_, RaceEvent>) {
+    fn tell(&mut self, event: Event, operator: &RaceEventsOperator, context: &mut Context<'_, RaceEvent>) {
+        let (at, causes) = (context.event_time(), context.causes().to_vec());
+        self.tell_of(event, at, &causes, operator, context);
+    }
+
+    /// Tells an event that happened at `at`, because of `causes`.
+    fn tell_of(&mut self, event: Event, at: Micros, causes: &[u64], operator: &RaceEventsOperator, context: &mut Context<'_, RaceEvent>) {
         let now = context.now();
-        self.recent.retain(|_, told_at| now.since(*told_at) < fold_ms * 1_000);
-        let key = (event.kind, event.driver_numbers.clone());
+        self.recent.retain(|_, until| now < *until);
+        let mut key = (event.kind, event.driver_numbers.clone());
+        let fold_ms = if event.kind == EventKind::Battle {
+            key.1.sort_unstable();
+            operator.battle_fold_ms
+        } else {
+            operator.fold_ms
+        };
         if self.recent.contains_key(&key) {
             return;
         }
-        self.recent.insert(key, now);
+        self.recent.insert(key, now.plus(fold_ms * 1_000));
         self.events += 1;
         let is_in_front = |driver_number: &i32| self.places.get(*driver_number).is_some_and(|place| *place <= 3);
         let usual = priority(event.kind);
         let priority = if usual > 2 && event.driver_numbers.iter().any(is_in_front) { usual - 1 } else { usual };
         let Event { kind, driver_numbers, lap_number, time_ms, text } = event;
-        context.emit(RaceEvent { event_number: self.events, kind, priority, driver_numbers, lap_number, time_ms, text });
+        let fact = RaceEvent { event_number: self.events, kind, priority, driver_numbers, lap_number, time_ms, text };
+        context.draft(fact).because(causes).at(at).emit();
     }
 }
 
@@ -115,7 +165,25 @@ impl Operator for RaceEventsOperator {
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("fold_ms", self.fold_ms.to_string()), ("quiet_laps", self.quiet_laps.to_string())]
+        vec![
+            ("fold_ms", self.fold_ms.to_string()),
+            ("battle_fold_ms", self.battle_fold_ms.to_string()),
+            ("quiet_laps", self.quiet_laps.to_string()),
+            ("quiet_stops", self.quiet_stops.to_string()),
+            ("settle_ms", self.settle_ms.to_string()),
+        ]
+    }
+
+    fn on_timer(&self, state: &mut State, token: u64, context: &mut Context<'_, RaceEvent>) {
+        let Some(Unsettled { overtake, at, causes }) = i32::try_from(token).ok().and_then(|number| state.unsettled.remove(&number)) else {
+            return;
+        };
+        if !overtake.counts_pirelli || overtake.position == 1 {
+            return;
+        }
+        let driver_numbers = vec![overtake.overtaking_driver_number, overtake.overtaken_driver_number];
+        let event = Event { driver_numbers, ..Event::of_all(EventKind::Overtake, overtake.lap_number, None) };
+        state.tell_of(event, at, &causes, self, context);
     }
 }
 
@@ -146,7 +214,7 @@ impl Handle<TrackStatus> for RaceEventsOperator {
             Status::Clear | Status::Yellow => None,
         };
         for kind in [of_session, of_track].into_iter().flatten() {
-            state.tell(Event::of_all(kind, status.lap_number, status.message.clone()), self.fold_ms, context);
+            state.tell(Event::of_all(kind, status.lap_number, status.message.clone()), self, context);
         }
     }
 }
@@ -169,7 +237,7 @@ impl Handle<RaceControlMessage> for RaceEventsOperator {
             time_ms: message.concerned_time_ms,
             text: Some(message.text.clone()),
         };
-        state.tell(event, self.fold_ms, context);
+        state.tell(event, self, context);
     }
 }
 
@@ -188,11 +256,7 @@ impl Handle<Lap> for RaceEventsOperator {
             return;
         }
         let (driver_numbers, lap_number) = (vec![lap.driver_number], Some(lap.lap_number));
-        state.tell(
-            Event { kind: EventKind::FastestLap, driver_numbers, lap_number, time_ms: Some(time_ms), text: None },
-            self.fold_ms,
-            context,
-        );
+        state.tell(Event { kind: EventKind::FastestLap, driver_numbers, lap_number, time_ms: Some(time_ms), text: None }, self, context);
     }
 }
 
@@ -206,7 +270,7 @@ impl Handle<Position> for RaceEventsOperator {
         let has_begun = state.is_race && state.session == Some(SessionState::Started);
         if let Some(former) = former.filter(|former| *former != position.driver_number && has_begun) {
             let driver_numbers = vec![position.driver_number, former];
-            state.tell(Event { driver_numbers, ..Event::of_all(EventKind::LeadChange, None, None) }, self.fold_ms, context);
+            state.tell(Event { driver_numbers, ..Event::of_all(EventKind::LeadChange, None, None) }, self, context);
         }
     }
 }
@@ -219,7 +283,7 @@ impl Handle<Timing> for RaceEventsOperator {
             *state.retired.entry(row.driver_number) = is_retired;
             if is_retired {
                 let driver_numbers = vec![row.driver_number];
-                state.tell(Event { driver_numbers, ..Event::of_all(EventKind::Retirement, row.lap_number, None) }, self.fold_ms, context);
+                state.tell(Event { driver_numbers, ..Event::of_all(EventKind::Retirement, row.lap_number, None) }, self, context);
             }
         }
     }
@@ -230,15 +294,72 @@ impl Handle<Weather> for RaceEventsOperator {
         let Some(is_raining) = weather.is_raining else { return };
         if state.is_raining.replace(is_raining).is_some_and(|before| before != is_raining) {
             let kind = if is_raining { EventKind::RainBegan } else { EventKind::RainEnded };
-            state.tell(Event::of_all(kind, None, None), self.fold_ms, context);
+            state.tell(Event::of_all(kind, None, None), self, context);
         }
+    }
+}
+
+impl Handle<Overtake> for RaceEventsOperator {
+    fn apply(&self, state: &mut State, overtake: &Overtake, context: &mut Context<'_, RaceEvent>) {
+        let number = overtake.overtake_number;
+        let (at, causes) = (context.event_time(), context.causes().to_vec());
+        if let Some(unsettled) = state.unsettled.get_mut(&number) {
+            *unsettled = Unsettled { overtake: overtake.clone(), at, causes };
+        } else if overtake.cause == OvertakeCause::OnTrack && overtake.counts_pirelli {
+            state.unsettled.insert(number, Unsettled { overtake: overtake.clone(), at, causes });
+            context.set_timer(context.now().plus(self.settle_ms * 1_000), number.unsigned_abs().into());
+        }
+    }
+}
+
+impl Handle<PitStop> for RaceEventsOperator {
+    fn apply(&self, state: &mut State, stop: &PitStop, context: &mut Context<'_, RaceEvent>) {
+        let (driver_numbers, lap_number, time_ms) = (vec![stop.driver_number], Some(stop.lap_number), stop.lane_ms);
+        let event = |kind| Event { kind, driver_numbers: driver_numbers.clone(), lap_number, time_ms, text: None };
+        if state.is_race && state.passes.entry(stop.driver_number).insert((stop.lap_number, stop.pass)) {
+            state.tell(event(EventKind::PitStop), self, context);
+        }
+        let Some(lane_ms) = stop.lane_ms.filter(|_| state.is_race && stop.kind == PitPassKind::Stop) else { return };
+        let is_new = state.stops.insert((stop.driver_number, stop.lap_number, stop.pass));
+        if is_new && state.fastest_stop_ms.is_none_or(|fastest| lane_ms < fastest) {
+            state.fastest_stop_ms = Some(lane_ms);
+            if state.stops.len() as i32 > self.quiet_stops {
+                state.tell(event(EventKind::FastestPitStop), self, context);
+            }
+        }
+    }
+}
+
+impl Handle<Battle> for RaceEventsOperator {
+    fn apply(&self, state: &mut State, battle: &Battle, context: &mut Context<'_, RaceEvent>) {
+        if battle.phase == BattlePhase::Began {
+            let driver_numbers = vec![battle.driver_number, battle.driver_number_ahead];
+            let time_ms = Some(battle.interval_ms);
+            let event = Event { driver_numbers, time_ms, ..Event::of_all(EventKind::Battle, battle.lap_number, None) };
+            state.tell(event, self, context);
+        }
+    }
+}
+
+impl Handle<Undercut> for RaceEventsOperator {
+    fn apply(&self, state: &mut State, attempt: &Undercut, context: &mut Context<'_, RaceEvent>) {
+        if attempt.outcome != UndercutOutcome::Succeeded {
+            return;
+        }
+        let kind = match attempt.kind {
+            UndercutKind::Undercut => EventKind::Undercut,
+            UndercutKind::Overcut => EventKind::Overcut,
+        };
+        let driver_numbers = vec![attempt.driver_number, attempt.driver_number_ahead];
+        state.tell(Event { driver_numbers, ..Event::of_all(kind, attempt.answer_lap_number, None) }, self, context);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, lap, position, race_control};
+    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control, stint};
+    use pitwall_schemas::codec::Reading;
     use pitwall_schemas::raw::{self, RaceControl, Sample};
 
     fn bench() -> Bench {
@@ -324,5 +445,104 @@ mod tests {
         assert_eq!(events.len(), 2);
         let (_, event) = &events[1];
         assert_eq!((event.kind, event.lap_number, event.time_ms, event.priority), (EventKind::FastestLap, Some(5), Some(78_000), 4));
+    }
+
+    /// All cars begin lap 10 at second 1,000.
+    fn lap_10(bench: &mut Bench) {
+        for car in [1, 4, 16, 44] {
+            bench.arrive(1_000_000, Sample::from(raw::Lap { date_start: Some(at_ms(1_000_000)), ..lap(car, 10) }));
+        }
+    }
+
+    fn swap(bench: &mut Bench, ms: i64, cars: [(i32, i32); 2]) {
+        for (car, place) in cars {
+            bench.arrive(ms, Sample::from(position(car, at_ms(ms), place)));
+        }
+        bench.idle(ms + 100);
+    }
+
+    fn leaves_lane(bench: &mut Bench, ms: i64, car: i32, lap_number: i32, seconds: f64) {
+        let document = raw::Pit { lane_duration: Some(seconds), ..pit(car, lap_number, at_ms(ms)) };
+        bench.arrive(ms, Sample::from(document));
+    }
+
+    #[test]
+    fn an_overtake_is_told_when_it_has_settled_with_its_own_time() {
+        let mut bench = race();
+        lap_10(&mut bench);
+        swap(&mut bench, 1_010_000, [(44, 3), (16, 4)]);
+        bench.idle(1_039_000);
+        assert_eq!(told(&bench).len(), 1);
+        bench.idle(1_041_000);
+        assert_eq!(told(&bench)[1..], [(EventKind::Overtake, 3, vec![44, 16])]);
+        assert_eq!(bench.facts::<RaceEvent>()[1].0.event_time, at_ms(1_010_000));
+    }
+
+    #[test]
+    fn an_overtake_that_was_a_pit_stop_or_was_handed_back_is_not_told() {
+        let mut bench = race();
+        lap_10(&mut bench);
+        swap(&mut bench, 1_010_000, [(44, 3), (16, 4)]);
+        leaves_lane(&mut bench, 1_025_000, 16, 10, 20.0);
+        swap(&mut bench, 1_060_000, [(4, 3), (44, 2)]);
+        swap(&mut bench, 1_070_000, [(4, 2), (44, 3)]);
+        bench.idle(1_200_000);
+        let kinds: Vec<_> = told(&bench).into_iter().map(|(kind, ..)| kind).collect();
+        assert_eq!(kinds, [EventKind::SessionStarted, EventKind::PitStop]);
+    }
+
+    #[test]
+    fn a_pit_stop_is_told_once_whatever_becomes_known_of_it() {
+        let mut bench = race();
+        lap_10(&mut bench);
+        leaves_lane(&mut bench, 1_025_000, 44, 10, 20.0);
+        let tyres = raw::Stint { lap_start: Some(11), lap_end: Some(11), ..stint(44, 2) };
+        bench.arrive(1_100_000, Sample::from(tyres));
+        assert_eq!(told(&bench)[1..], [(EventKind::PitStop, 4, vec![44])]);
+        assert_eq!(bench.facts::<RaceEvent>()[1].1.time_ms, Some(20_000));
+    }
+
+    #[test]
+    fn the_fastest_pit_stop_is_told_once_enough_are_known() {
+        let mut bench = race();
+        for (number, seconds) in (0..).zip([20.0, 19.0, 18.0, 21.0, 22.0, 18.5, 17.5]) {
+            let (lap_number, ms) = (10 + number, 1_000_000 + 100_000 * i64::from(number));
+            leaves_lane(&mut bench, ms, 44, lap_number, seconds);
+            let tyres = raw::Stint { lap_start: Some(lap_number + 1), lap_end: Some(lap_number + 1), ..stint(44, number + 2) };
+            bench.arrive(ms + 50_000, Sample::from(tyres));
+        }
+        let facts = bench.facts::<RaceEvent>();
+        let fastest: Vec<_> =
+            facts.iter().filter(|(_, event)| event.kind == EventKind::FastestPitStop).map(|(_, event)| event.time_ms).collect();
+        assert_eq!(fastest, [Some(17_500)]);
+    }
+
+    #[test]
+    fn a_battle_of_two_cars_is_told_once_in_five_minutes_whoever_is_in_front() {
+        let mut bench = race();
+        lap_10(&mut bench);
+        let measure = |bench: &mut Bench, from: i64, car: i32| {
+            for number in 0..3 {
+                let ms = from + 4_000 * number;
+                let (gap_to_leader, ahead) = (Reading::Number(9.0 + number as f64), Reading::Number(0.5 + number as f64 / 10.0));
+                bench.arrive(
+                    ms,
+                    Sample::from(raw::Interval { gap_to_leader: gap_to_leader.clone(), interval: ahead, ..interval(car, at_ms(ms)) }),
+                );
+            }
+        };
+        for car in [16, 44] {
+            let gap_to_leader = Reading::Number(9.0);
+            bench.arrive(1_001_000, Sample::from(raw::Interval { gap_to_leader, ..interval(car, at_ms(1_001_000)) }));
+        }
+        measure(&mut bench, 1_010_000, 44);
+        swap(&mut bench, 1_050_000, [(44, 3), (16, 4)]);
+        measure(&mut bench, 1_060_000, 16);
+        measure(&mut bench, 1_060_100, 44);
+        let battles = |bench: &Bench| told(bench).into_iter().filter(|(kind, ..)| *kind == EventKind::Battle).collect::<Vec<_>>();
+        assert_eq!(battles(&bench), [(EventKind::Battle, 3, vec![44, 16])]);
+        swap(&mut bench, 1_350_000, [(16, 3), (44, 4)]);
+        measure(&mut bench, 1_360_000, 44);
+        assert_eq!(battles(&bench).len(), 2);
     }
 }

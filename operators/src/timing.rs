@@ -10,8 +10,8 @@
 //!   cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the next best.
 //! * Tyres: those of the newest stint. A stint's document can lag by a lap, so on a pit-out lap that the newest stint does not reach, the
 //!   tyres are not known.
-//! * Stops: passes through the pit lane, by lap and date, so that two on one lap are two and one sent again is one. A drive-through is a
-//!   pass as well.
+//! * Stops: passes through the pit lane, as [`pit_stops`](crate::pit_stops) tells them apart: two on one lap are two and one sent again is
+//!   one. A drive-through is a pass as well.
 //! * A session is a race when race control counts its laps or gaps are sent: OpenF1 does neither elsewhere. Only a race's cars are
 //!   retired or finished.
 //! * `FINISHED`: the car completed a lap with or after the leader's crossing that the chequered flag was for, the one that ended at most
@@ -25,15 +25,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
-use pitwall_schemas::facts::{CarState, Driver, Gap, Lap, Position, SessionState, Stint, Timing, TrackStatus};
-use pitwall_schemas::raw::Pit;
+use pitwall_schemas::facts::{CarState, Driver, Gap, Lap, PitStop, Position, SessionState, Stint, Timing, TrackStatus};
 use pitwall_schemas::shared::{Compound, Mark};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-
-/// Passes through the pit lane kept of one car: more than a session has laps. Another is rejected.
-const PIT_PASSES_MAX: usize = 256;
 
 /// Joins the tower's rows.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +82,8 @@ struct Car {
     /// The leader's lap when this car last began one.
     leaders_lap_then: i32,
     stint: Option<Stint>,
-    pit_passes: BTreeSet<(i32, Micros)>,
+    /// Lap and number on that lap of every pass through the pit lane; `pit_stops` bounds them.
+    pit_passes: BTreeSet<(i32, i32)>,
     said: Option<Timing>,
 }
 
@@ -232,7 +229,7 @@ impl TimingOperator {
 
 impl Operator for TimingOperator {
     const NAME: &'static str = "timing";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Timing;
     type State = State;
 
@@ -273,14 +270,11 @@ impl Handle<Stint> for TimingOperator {
     }
 }
 
-impl Handle<Pit> for TimingOperator {
-    fn apply(&self, state: &mut State, pass: &Pit, context: &mut Context<'_, Timing>) {
-        let passes = &mut state.cars.entry(pass.driver_number).pit_passes;
-        if passes.len() >= PIT_PASSES_MAX {
-            return context.reject(format!("car {} passed through the pit lane more than {PIT_PASSES_MAX} times", pass.driver_number));
-        }
-        passes.insert((pass.lap_number, pass.date));
-        self.change(state, pass.driver_number, context, |_| {});
+impl Handle<PitStop> for TimingOperator {
+    fn apply(&self, state: &mut State, pass: &PitStop, context: &mut Context<'_, Timing>) {
+        self.change(state, pass.driver_number, context, |car| {
+            car.pit_passes.insert((pass.lap_number, pass.pass));
+        });
     }
 }
 
@@ -331,7 +325,9 @@ mod tests {
     use crate::drivers::DriversOperator;
     use crate::gaps::GapsOperator;
     use crate::laps::LapsOperator;
+    use crate::pit_stops::PitStopsOperator;
     use crate::positions::PositionsOperator;
+    use crate::race_control::RaceControlOperator;
     use crate::stints::StintsOperator;
     use crate::testing::{Bench, at_ms, driver, interval, lap, pit, position, race_control, stint};
     use crate::track_status::TrackStatusOperator;
@@ -349,9 +345,14 @@ mod tests {
             let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
             let gaps = graph.publish(GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
             let stints = graph.publish(StintsOperator::default(), |inputs| inputs.samples::<raw::Stint>().stream(laps));
+            let race_control = graph.publish(RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+            let pit_stops = graph.publish(PitStopsOperator::default(), |inputs| {
+                let inputs = inputs.samples::<raw::Pit>().stream(track_status).stream(race_control).stream(stints);
+                inputs.stream(laps).stream(positions).stream(gaps)
+            });
             graph.publish(TimingOperator::default(), |inputs| {
                 let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
-                inputs.samples::<Pit>()
+                inputs.stream(pit_stops)
             });
         })
     }
@@ -493,14 +494,7 @@ mod tests {
     #[test]
     fn two_pit_passes_on_one_lap_are_two_and_one_sent_again_is_one() {
         let pass = |ms: i64, date| (ms, Sample::from(pit(1, 8, at_ms(date))));
-        assert_eq!(row(&play([pass(10, 0), pass(20, 0), pass(30, 25)]), 1).stops, 2);
-    }
-
-    #[test]
-    fn pit_passes_beyond_the_limit_are_rejected() {
-        let passes = (0..=PIT_PASSES_MAX as i64).map(|ms| (ms, Sample::from(pit(1, 8, at_ms(ms)))));
-        let bench = play(passes);
-        assert_eq!((row(&bench, 1).stops, bench.rejections().len()), (PIT_PASSES_MAX as i32, 1));
+        assert_eq!(row(&play([pass(10, 0), pass(20, 0), pass(30, 25_000)]), 1).stops, 2);
     }
 
     #[test]

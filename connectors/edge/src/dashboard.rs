@@ -6,10 +6,15 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use pitwall_engine::hash::Digest;
 
 include!(concat!(env!("OUT_DIR"), "/dashboard.rs"));
+
+/// The page runs and loads nothing that does not come from here, whatever a feed writes into its texts.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+);
 
 /// One file, and the tag that names its content.
 #[derive(Debug)]
@@ -38,6 +43,8 @@ impl File {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Ok(etag) = HeaderValue::from_str(&self.etag) {
             headers.insert(ETAG, etag);
         }
@@ -48,6 +55,17 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_file_asks_for_anything_from_elsewhere_and_the_policy_forbids_it() {
+        for (path, content_type, content) in EMBEDDED {
+            let is_page = content_type.starts_with("text/html") || content_type.starts_with("text/css");
+            let text = String::from_utf8_lossy(content);
+            assert!(!(is_page && (text.contains("//cdn") || text.contains("https://") || text.contains("<script>"))), "{path}");
+        }
+        let answer = file("/").unwrap().answer();
+        assert!(answer.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none'"));
+    }
 
     #[test]
     fn every_embedded_file_is_found_by_its_path_and_nothing_else_is() {

@@ -1,6 +1,6 @@
 /** Race events: what is worth telling, in sentences, with the priority that the engine gave it. */
 import { clock, instant, lapTime, UNKNOWN } from "../format.js";
-import { lapOf, nameOf, newestFirst, words } from "./names.js";
+import { lapOf, nameOf, newestFirst, seconds, words } from "./names.js";
 
 /** Of events up to this priority a screen reader is told at once. */
 export const SPOKEN_PRIORITY_MAX = 2;
@@ -20,12 +20,12 @@ const SENTENCES = Object.freeze({
   RED_FLAG: () => "Red flag",
   RAIN_BEGAN: () => "Rain",
   RAIN_ENDED: () => "The rain has stopped",
-  OVERTAKE: ([first, second]) => (second ? `${first} passes ${second}` : `${first} gains a place`),
-  PIT_STOP: ([first], row) => `${first} pits${row.time_ms ? `, ${(row.time_ms / 1_000).toFixed(1)} s in the lane` : ""}`,
-  BATTLE: ([first, second]) => `${first} attacks ${second ?? "the car ahead"}`,
-  BATTLE_BEGAN: ([first, second]) => `${first} attacks ${second ?? "the car ahead"}`,
-  UNDERCUT: ([first, second]) => `${first} undercuts ${second ?? "the car ahead"}`,
-  OVERCUT: ([first, second]) => `${first} overcuts ${second ?? "the car ahead"}`,
+  OVERTAKE: ([first, second]) => `${first} passes ${second}`,
+  PIT_STOP: ([first], row) => `${first} pits${row.time_ms === null ? "" : `, ${seconds(row.time_ms)} in the lane`}`,
+  FASTEST_PIT_STOP: ([first], row) => `${first}: fastest time in the pit lane, ${seconds(row.time_ms)}`,
+  BATTLE: ([first, second], row) => `${first} attacks ${second}${row.time_ms === null ? "" : `, ${seconds(row.time_ms)} behind`}`,
+  UNDERCUT: ([first, second]) => `${first} undercuts ${second}`,
+  OVERCUT: ([first, second]) => `${first} overcuts ${second}`,
 });
 
 /** An event as a sentence: race control's own words where they are the event. */

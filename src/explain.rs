@@ -9,10 +9,14 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pitwall_archive::ledger::{self, LedgerLine, LineOrigin};
+use pitwall_edge::message::SessionName;
+use pitwall_edge::reader::Cause;
 use pitwall_schemas::facts::FactBody;
+use pitwall_schemas::shared::FactHeader;
 use serde_json::{Map, Value, json};
 
 use crate::format::Format;
+use crate::logged::LoggedSession;
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::source::{self, From};
@@ -25,6 +29,7 @@ use crate::source::{self, From};
 #[command(after_help = "Examples:
   pitwall explain 9920-0-4711 race
   pitwall explain 9920-0-4711 dutch.avro --format json
+  pitwall explain 9920-0-4711 pitwall-data
   pitwall explain 9920-0-4711 --server http://localhost:8080")]
 pub(crate) struct Arguments {
     /// The fact, {session}-{epoch}-{fact_seq}.
@@ -66,7 +71,10 @@ impl FromStr for FactId {
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
     let explained = match arguments.from.server()? {
         Some(server) => of_server(&server, arguments.fact_id)?,
-        None => of_files(arguments, settings)?,
+        None => match arguments.from.logged_as(SessionName::Key(arguments.fact_id.session_key), settings)? {
+            Some(logged) => of_log(&logged, arguments)?,
+            None => of_files(arguments, settings)?,
+        },
     };
     match arguments.format {
         Format::Text => write_text(&explained, out)?,
@@ -77,6 +85,18 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
 
 fn of_server(server: &Server, fact_id: FactId) -> Result<Value> {
     server.get(&format!("sessions/{}/facts/{fact_id}", fact_id.session_key), &[])
+}
+
+fn of_log(logged: &LoggedSession, arguments: &Arguments) -> Result<Value> {
+    let fact_id = arguments.fact_id;
+    let named = || arguments.from.name();
+    if logged.epoch() != fact_id.epoch {
+        bail!("{}: this is session {}, epoch {}: it holds no fact {fact_id}", named(), logged.session_key(), logged.epoch());
+    }
+    let Some((kind, header, body, causes)) = logged.explain(fact_id.fact_seq).with_context(named)? else {
+        bail!("{}: there is no fact {fact_id}: the last one is {}", named(), logged.last_fact_seq());
+    };
+    explained(fact_id, kind, &header, &body, causes.iter().map(Cause::to_json).collect())
 }
 
 fn of_files(arguments: &Arguments, settings: &Settings) -> Result<Value> {
@@ -106,13 +126,17 @@ fn of_files(arguments: &Arguments, settings: &Settings) -> Result<Value> {
     };
     let causes: BTreeSet<u64> = header.causes.iter().map(|&seq| seq as u64).collect();
     let lines = ledger::find(source.recording.archive(), &causes).with_context(named)?;
+    explained(fact_id, kind, &header, &body?, lines.iter().map(cause).collect())
+}
+
+/// A fact and its causes as the protocol writes them, with all that stands in the fact's header.
+fn explained(fact_id: FactId, kind: &str, header: &FactHeader, body: &FactBody, causes: Vec<Value>) -> Result<Value> {
     let mut fact = Map::new();
     fact.insert("fact_id".to_owned(), fact_id.to_string().into());
-    fact.insert("kind".to_owned(), kind.into());
-    for part in [serde_json::to_value(&header)?, serde_json::to_value(&body?)?] {
+    for part in [serde_json::to_value(header)?, serde_json::to_value(body)?] {
         fact.extend(part.as_object().cloned().into_iter().flatten());
     }
-    Ok(json!({"fact": fact, "causes": lines.iter().map(cause).collect::<Vec<_>>()}))
+    Ok(json!({"channel": kind, "fact": fact, "causes": causes}))
 }
 
 /// A cause as the protocol writes it.
@@ -140,15 +164,15 @@ fn cause(line: &LedgerLine) -> Value {
 fn write_text(explained: &Value, out: &mut impl Write) -> io::Result<()> {
     let fact = &explained["fact"];
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let kind = if fact["kind"].is_null() { String::new() } else { format!(" {}", text(&fact["kind"])) };
     writeln!(
         out,
-        "fact {}{kind}, known at {}, happened at {}",
+        "fact {} {}, known at {}, happened at {}",
         text(&fact["fact_id"]),
+        text(&explained["channel"]),
         text(&fact["known_at"]),
         text(&fact["event_time"])
     )?;
-    let told = ["fact_id", "kind", "known_at", "event_time", "causes", "session_key", "epoch", "fact_seq", "kind_seq"];
+    let told = ["fact_id", "known_at", "event_time", "causes", "session_key", "epoch", "fact_seq", "kind_seq"];
     write_fields(fact, &told, out)?;
     let none = Vec::new();
     let causes = explained["causes"].as_array().unwrap_or(&none);

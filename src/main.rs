@@ -18,6 +18,7 @@ mod format;
 mod graph;
 mod import;
 mod live;
+mod logged;
 mod logging;
 mod progress;
 mod reader;

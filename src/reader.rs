@@ -1,18 +1,19 @@
 //! What the edge asks of the embedded log and store.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pitwall_edge::channel::Channel;
 use pitwall_edge::reader::{Cause, ReadError, Reader, Span, Verified};
-use pitwall_embedded::data::EmbeddedError;
 use pitwall_embedded::log::EmbeddedLog;
 use pitwall_embedded::sink::Sink;
 use pitwall_embedded::store::EmbeddedStore;
 use pitwall_engine::Micros;
 use pitwall_engine::limits::Limits;
 use pitwall_engine::log::{StateStore, StoredFact};
-use pitwall_engine::session::{Output, Session};
-use pitwall_schemas::shared::KnownAtQuality;
+use pitwall_engine::session::Session;
+
+use crate::logged;
 
 /// Reads committed facts and ledger records of the data directory.
 pub(crate) struct LogReader {
@@ -37,13 +38,6 @@ impl LogReader {
     fn first_unknown_at(&self, session_key: i32, time: Micros) -> Result<u64, ReadError> {
         let placed = self.log.place_at(session_key, time).map_err(unavailable)?;
         Ok(placed.map_or(0, |placed| placed.next_fact_seq))
-    }
-
-    /// Whether a session's arrival times were observed, as its first fact says.
-    pub(crate) fn quality(&self, session_key: i32, epoch: i32) -> Result<KnownAtQuality, EmbeddedError> {
-        let first = self.log.fact(session_key, epoch, 0)?;
-        let header = first.as_ref().and_then(|facts| facts.iter().next()).and_then(|fact| fact.header().ok());
-        Ok(header.map_or(KnownAtQuality::Received, |(header, _)| header.known_at_quality))
     }
 }
 
@@ -77,39 +71,17 @@ impl Reader for LogReader {
     }
 
     fn records(&self, session_key: i32, seqs: &[u64]) -> Result<Vec<Cause>, ReadError> {
-        let mut causes = Vec::new();
-        let mut block = None;
-        for &seq in seqs {
-            let is_in = |block: &pitwall_schemas::log::LedgerBlock| {
-                (block.first_seq..block.first_seq + block.records.len() as i64).contains(&(seq as i64))
-            };
-            if !block.as_ref().is_some_and(is_in) {
-                block = self.log.block(session_key, seq).map_err(unavailable)?;
-            }
-            if let Some(block) = block.as_ref().filter(|block| is_in(block)) {
-                let record = block.records[(seq as i64 - block.first_seq) as usize].clone();
-                let stream = usize::try_from(record.stream).ok().and_then(|stream| block.streams.get(stream)).cloned();
-                causes.push(Cause { record, stream });
-            }
-        }
-        Ok(causes)
+        logged::records(&self.log, session_key, seqs).map_err(unavailable)
     }
 
     fn verify(&self, session_key: i32) -> Result<Verified, ReadError> {
         let Some(head) = self.log.head(session_key).map_err(unavailable)? else {
             return Err(ReadError::Unavailable(format!("session {session_key} has no committed record yet: try again")));
         };
-        let quality = self.quality(session_key, head.epoch).map_err(unavailable)?;
+        let quality = logged::quality(&self.log, session_key, head.epoch).map_err(unavailable)?;
         let graph = pitwall_operators::graph(&self.limits).map_err(unavailable)?.for_session(session_key, head.epoch, quality);
         let mut session = Session::new(session_key, graph, self.limits.clone()).without_keyframes();
-        let mut output = Output::default();
-        while session.sequencer().next_seq() <= head.last_seq {
-            let next = session.sequencer().next_seq();
-            let block = self.log.block(session_key, next).map_err(unavailable)?;
-            let block = block.ok_or_else(|| unavailable(format!("ledger record {next} of session {session_key} is missing")))?;
-            session.replay(&block, &mut output).map_err(unavailable)?;
-            output.clear();
-        }
+        logged::replay(&self.log, session_key, &mut session, head.last_seq, |_| ControlFlow::Continue(())).map_err(unavailable)?;
         Ok(Verified {
             epoch: head.epoch,
             seq: head.last_seq,

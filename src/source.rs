@@ -1,4 +1,5 @@
-//! What a reading command reads: an archive, or a run's folder together with the archive it was made from.
+//! What a reading command reads: an archive, a run's folder together with the archive it was made from, an idle data directory, or a
+//! server.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +9,20 @@ use pitwall_archive::archive::{Archive, ArchiveError};
 use pitwall_archive::container::ContainerError;
 use pitwall_archive::replay::{Keyframes, Recording};
 use pitwall_archive::run::Run;
+use pitwall_edge::message::SessionName;
+use pitwall_embedded::data::DataDirectory;
 use pitwall_engine::graph::Graph;
 use pitwall_engine::limits::Limits;
 use pitwall_schemas::raw::Sample;
 
+use crate::logged::LoggedSession;
 use crate::server::Server;
+use crate::settings::Settings;
 
 /// Where a reading command reads.
 #[derive(Debug, Args)]
 pub(crate) struct From {
-    /// A session archive, or a folder that `pitwall backtest` made.
+    /// A session archive, a folder that `pitwall backtest` made, or a data directory that no process uses.
     #[arg(required_unless_present = "server", value_name = "ARCHIVE|DIR")]
     source: Option<PathBuf>,
     /// The archive a folder was made from, when it is no longer where it was.
@@ -32,6 +37,31 @@ impl From {
     /// The server, if one was named.
     pub(crate) fn server(&self) -> Result<Option<Server>> {
         self.server.as_deref().map(Server::new).transpose()
+    }
+
+    /// The session of the data directory, if it is one that was named: that of the number `session`, or the latest.
+    pub(crate) fn logged(&self, session: Option<&str>, settings: &Settings) -> Result<Option<LoggedSession>> {
+        match session {
+            Some(session) if !DataDirectory::is_one(self.path()) => {
+                bail!("--session {session}: {} holds one session: leave it out", self.name())
+            }
+            None => self.logged_as(SessionName::Latest, settings),
+            Some(session) => match SessionName::read(session) {
+                Some(name) => self.logged_as(name, settings),
+                None => bail!("--session {session}: write a session's number or `latest`"),
+            },
+        }
+    }
+
+    /// The same of a session whose name is known.
+    pub(crate) fn logged_as(&self, name: SessionName, settings: &Settings) -> Result<Option<LoggedSession>> {
+        if !DataDirectory::is_one(self.path()) {
+            return Ok(None);
+        }
+        if self.archive.is_some() {
+            bail!("--archive: {} is a data directory and needs none", self.name());
+        }
+        LoggedSession::open(self.path(), name, settings).map(Some)
     }
 
     /// The archive or folder.

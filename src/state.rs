@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::format::Format;
+use crate::logged::LoggedSession;
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::source::{self, From};
@@ -16,8 +17,8 @@ use crate::tower::Tower;
 
 /// Show the timing tower at a moment.
 ///
-/// The tower holds exactly what was known then, corrections made later left out. From a backtest's folder this takes the newest keyframe
-/// before the moment and the little that follows; from an archive, a replay from its start.
+/// The tower holds exactly what was known then, corrections made later left out. From a backtest's folder or a data directory this takes
+/// the newest keyframe before the moment and the little that follows; from an archive, a replay from its start.
 #[derive(Debug, Args)]
 #[command(after_help = "Moments:
   lap:30                   when the leader's completion of lap 30 became known
@@ -29,13 +30,14 @@ A bare number is refused, since it could be any of them.
 Examples:
   pitwall state race --at lap:30
   pitwall state dutch.avro --at +1:02:03 --format json
+  pitwall state pitwall-data --at lap:10
   pitwall state --server http://localhost:8080 --session 9920 --at lap:30")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     from: From,
-    /// Session to ask the server for: a number or `latest`.
-    #[arg(long, value_name = "KEY", default_value = "latest", requires = "server")]
-    session: String,
+    /// Session of the server or data directory: a number or `latest` [default: latest].
+    #[arg(long, value_name = "KEY")]
+    session: Option<String>,
     /// The moment.
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true)]
     at: Moment,
@@ -46,14 +48,22 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
     let tower = match arguments.from.server()? {
-        Some(server) => of_server(&server, &arguments.session, arguments.at)?,
-        None => of_files(arguments, settings)?,
+        Some(server) => of_server(&server, arguments.session.as_deref().unwrap_or("latest"), arguments.at)?,
+        None => match arguments.from.logged(arguments.session.as_deref(), settings)? {
+            Some(logged) => of_log(logged, arguments)?,
+            None => of_files(arguments, settings)?,
+        },
     };
     match arguments.format {
         Format::Text => tower.write(out)?,
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&tower)?)?,
     }
     Ok(())
+}
+
+fn of_log(mut logged: LoggedSession, arguments: &Arguments) -> Result<Tower> {
+    let session = logged.at(arguments.at).with_context(|| arguments.from.name())?;
+    Ok(Tower::of(&session, logged.session_key(), logged.epoch()))
 }
 
 fn of_files(arguments: &Arguments, settings: &Settings) -> Result<Tower> {
@@ -66,7 +76,7 @@ fn of_files(arguments: &Arguments, settings: &Settings) -> Result<Tower> {
     };
     let replay = source.recording.at(arguments.at, &clock).with_context(named)?;
     tracing::info!(from_keyframe = ?replay.started_from(), records = replay.records(), "replayed");
-    Ok(Tower::of(&replay, source.session_key, source.epoch))
+    Ok(Tower::of(replay.session(), source.session_key, source.epoch))
 }
 
 fn of_server(server: &Server, session: &str, at: Moment) -> Result<Tower> {

@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
-use pitwall_archive::replay::Replay;
+use pitwall_engine::session::Session;
 use pitwall_operators::race_clock::RaceClockOperator;
 use pitwall_operators::timing::TimingOperator;
 use pitwall_operators::track_status::TrackStatusOperator;
 use pitwall_schemas::codec::Fact;
 use pitwall_schemas::facts::{CarState, RaceClock, Status, Timing, TrackStatus};
+use pitwall_schemas::raw::Sample;
 use pitwall_schemas::shared::Mark;
 use pitwall_schemas::time::Micros;
 use serde::{Deserialize, Serialize};
@@ -36,9 +37,8 @@ pub(crate) struct Tower {
 }
 
 impl Tower {
-    /// The tower where a replay stands.
-    pub(crate) fn of(replay: &Replay<'_>, session_key: i32, epoch: i32) -> Self {
-        let session = replay.session();
+    /// The tower where a session stands.
+    pub(crate) fn of(session: &Session<Sample>, session_key: i32, epoch: i32) -> Self {
         let sequencer = session.sequencer();
         let clock = session.state_of::<RaceClockOperator>();
         let mut tower = Self {

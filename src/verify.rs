@@ -26,8 +26,8 @@ const BATCHES: [usize; 3] = [1, 997, 1 << 20];
 /// Prove that a session comes out the same every time.
 ///
 /// Replays the archive from its start with several batch sizes and from several keyframes, and holds each result's facts hash against the
-/// run's. Of a backtest's folder the fact files, the keyframes and the archive are checked as well. Anything that does not hold is named,
-/// and the command fails.
+/// run's. Of a backtest's folder the fact files, the keyframes and the archive are checked as well; of a data directory the ledger is
+/// replayed and the facts in the log are checked. Anything that does not hold is named, and the command fails.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 everything holds, 1 something does not or could not be checked.
 
@@ -35,13 +35,14 @@ Examples:
   pitwall verify race
   pitwall verify race --jobs 4 --restarts 20
   pitwall verify dutch.avro
+  pitwall verify pitwall-data
   pitwall verify --server http://localhost:8080 --session 9920")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     from: From,
-    /// Session to ask the server for: a number or `latest`.
-    #[arg(long, value_name = "KEY", default_value = "latest", requires = "server")]
-    session: String,
+    /// Session of the server or data directory: a number or `latest` [default: latest].
+    #[arg(long, value_name = "KEY")]
+    session: Option<String>,
     /// Replays at a time, a thread each; changes no result [default: setting backtest.jobs, 1].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -58,8 +59,11 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
     let checks = match arguments.from.server()? {
-        Some(server) => of_server(&server, &arguments.session)?,
-        None => of_files(arguments, settings)?,
+        Some(server) => of_server(&server, arguments.session.as_deref().unwrap_or("latest"))?,
+        None => match arguments.from.logged(arguments.session.as_deref(), settings)? {
+            Some(mut logged) => logged.verify(arguments.restarts).with_context(|| arguments.from.name())?,
+            None => of_files(arguments, settings)?,
+        },
     };
     for check in &checks {
         writeln!(out, "{} {:<34}{}", if check.holds { "holds" } else { "FAILS" }, check.name, check.found)?;

@@ -201,7 +201,7 @@ impl FactFiles {
 fn json_line(fact: &EncodedFact<'_>) -> Result<Vec<u8>, DecodeError> {
     let (header, mut reader) = fact.header()?;
     let body = FactBody::decode(fact.kind.name, &mut reader).expect("published kinds have a body")?;
-    let mut line = serde_json::to_vec(&FactLine { kind: fact.kind.name, header, body }).expect("facts are plain data");
+    let mut line = serde_json::to_vec(&FactLine { fact_kind: fact.kind.name, header, body }).expect("facts are plain data");
     line.push(b'\n');
     Ok(line)
 }
@@ -209,8 +209,8 @@ fn json_line(fact: &EncodedFact<'_>) -> Result<Vec<u8>, DecodeError> {
 /// A fact as JSON shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FactLine {
-    /// Its kind.
-    pub kind: &'static str,
+    /// Its kind; not `kind`, since some facts have a field of that name.
+    pub fact_kind: &'static str,
     /// Identity, time and causes.
     #[serde(flatten)]
     pub header: FactHeader,

@@ -3,6 +3,7 @@
 use pitwall_engine::Micros;
 use pitwall_engine::log::StoredFact;
 use pitwall_schemas::log::LedgerRecord;
+use pitwall_schemas::raw::{Collection, Sample};
 
 use crate::channel::Channel;
 
@@ -24,6 +25,29 @@ pub struct Cause {
     pub record: LedgerRecord,
     /// The raw stream.
     pub stream: Option<String>,
+}
+
+impl Cause {
+    /// `CAUSE` of the protocol.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let record = &self.record;
+        let collection = self.stream.as_deref().and_then(|name| Collection::ALL.iter().find(|collection| collection.name() == name));
+        let document = collection.and_then(|&collection| {
+            let sample = Sample::decode(collection, &mut pitwall_schemas::codec::Reader::new(&record.payload)).ok()?;
+            serde_json::to_value(&sample).ok()
+        });
+        serde_json::json!({
+            "seq": record.seq,
+            "kind": record.kind,
+            "known_at": record.known_at,
+            "collection": self.stream,
+            "partition": record.partition,
+            "offset": record.offset,
+            "ingest_seq": record.ingest_seq,
+            "document": document,
+        })
+    }
 }
 
 /// What replaying a session's ledger gave.

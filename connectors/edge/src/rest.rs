@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use pitwall_schemas::moment::Moment;
-use pitwall_schemas::raw::{Collection, Sample};
 
 use crate::channel::Channel;
 use crate::hub::{Feed, Table};
@@ -297,31 +296,12 @@ async fn explain(edge: &Edge, feed: &Feed, text: &str) -> Result<Answer, Problem
         let Some((channel, fact)) = reader.fact(session_key, epoch, fact_seq)? else { return Ok(None) };
         let (row, _) = Row::read(channel, &fact.bytes).map_err(|error| crate::reader::ReadError::Unavailable(error.to_string()))?;
         let causes = reader.records(session_key, &row.causes)?;
-        Ok(Some((row, causes)))
+        Ok(Some((channel, row, causes)))
     });
-    let (row, causes) = found.await?.ok_or_else(missing)?;
-    let causes: Vec<serde_json::Value> = causes.iter().map(cause).collect();
+    let (channel, row, causes) = found.await?.ok_or_else(missing)?;
+    let causes: Vec<serde_json::Value> = causes.iter().map(Cause::to_json).collect();
     let causes = serde_json::Value::Array(causes);
-    Ok(json(StatusCode::OK, format!(r#"{{"fact":{},"causes":{causes}}}"#, row.json)))
-}
-
-fn cause(cause: &Cause) -> serde_json::Value {
-    let record = &cause.record;
-    let collection = cause.stream.as_deref().and_then(|name| Collection::ALL.iter().find(|collection| collection.name() == name));
-    let document = collection.and_then(|&collection| {
-        let sample = Sample::decode(collection, &mut pitwall_schemas::codec::Reader::new(&record.payload)).ok()?;
-        serde_json::to_value(&sample).ok()
-    });
-    serde_json::json!({
-        "seq": record.seq,
-        "kind": record.kind,
-        "known_at": record.known_at,
-        "collection": cause.stream,
-        "partition": record.partition,
-        "offset": record.offset,
-        "ingest_seq": record.ingest_seq,
-        "document": document,
-    })
+    Ok(json(StatusCode::OK, format!(r#"{{"channel":"{}","fact":{},"causes":{causes}}}"#, channel.name(), row.json)))
 }
 
 async fn verify(edge: &Edge, feed: &Feed) -> Result<Answer, Problem> {

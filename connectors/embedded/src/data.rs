@@ -154,6 +154,12 @@ impl DataDirectory {
         Ok(Self { log, store, cut })
     }
 
+    /// Whether `path` is a data directory, in use or not.
+    #[must_use]
+    pub fn is_one(path: &Path) -> bool {
+        path.join("lock").is_file()
+    }
+
     /// Removes the data directory `path` and everything in it; a directory that is no data directory is refused.
     ///
     /// # Errors

@@ -136,10 +136,18 @@ impl EmbeddedLog {
     /// # Errors
     /// When the log cannot be read.
     pub fn block(&self, session_key: i32, seq: u64) -> Result<Option<LedgerBlock>, EmbeddedError> {
+        let bytes = self.encoded_block(session_key, seq)?;
+        bytes.map(|bytes| ledger::decode_block(&bytes)).transpose().map_err(|error| self.unreadable(&error))
+    }
+
+    /// The same as it was committed, for whoever checks the ledger's chain.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn encoded_block(&self, session_key: i32, seq: u64) -> Result<Option<Vec<u8>>, EmbeddedError> {
         let range = keys::numbered(session_key, seq)..=keys::numbered(session_key, u64::MAX);
-        let Some(row) = self.shared.ledger.range(range).next() else { return Ok(None) };
-        let bytes = row.value().map_err(|error| self.unreadable(&error))?;
-        ledger::decode_block(&bytes).map(Some).map_err(|error| self.unreadable(&error))
+        let row = self.shared.ledger.range(range).next();
+        row.map(|row| row.value().map(|bytes| bytes.to_vec())).transpose().map_err(|error| self.unreadable(&error))
     }
 
     /// Where record `seq` lies in time; `None` when it is not committed. A look at one block.

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pitwall_engine::backtest::RawSource;
 use pitwall_engine::log::NewRaw;
@@ -15,38 +15,11 @@ use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_engine::{Event, Micros};
 use pitwall_schemas::raw::Sample;
 
+use crate::pace::{Pace, Pacer};
 use crate::runtime::Ingest;
 
 /// Records handed over at a time.
 const BATCH_RECORDS: usize = 2_000;
-
-/// How an archive is replayed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
-    /// Session seconds a second; `f64::INFINITY` waits for nothing.
-    pub speed: f64,
-    /// Silences longer than this are shortened to it, ms of session time.
-    pub silence_ms_max: i64,
-    /// Records numbered below this go in at once.
-    pub at_once_before: u64,
-    /// Shortest sleep between two releases.
-    pub wake_interval: Duration,
-}
-
-impl Pace {
-    /// Session time `speed` times as fast, silences over 5 s skipped.
-    #[must_use]
-    pub const fn at(speed: f64) -> Self {
-        Self { speed, silence_ms_max: 5_000, at_once_before: 0, wake_interval: Duration::from_millis(10) }
-    }
-
-    /// The same with everything before record `ingest_seq` at once.
-    #[must_use]
-    pub const fn starting_at(mut self, ingest_seq: u64) -> Self {
-        self.at_once_before = ingest_seq;
-        self
-    }
-}
 
 /// How far a replay is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -164,7 +137,7 @@ impl Replay {
         let steering = Steering { speed: pace.speed, is_paused: false, is_stopping: false };
         let ingested = AtomicU64::new(next_ingest_seq as u64);
         let handle = ReplayHandle(Arc::new(Shared { steering: Mutex::new(steering), changed: Condvar::new(), samples, ingested }));
-        let mut releaser = Releaser { handle: handle.clone(), ingest, pace, clock: None, last: None, next_ingest_seq, waiting: Vec::new() };
+        let mut releaser = Releaser { handle: handle.clone(), ingest, pacer: Pacer::new(pace), next_ingest_seq, waiting: Vec::new() };
         let thread = thread::Builder::new().name("replay".to_owned()).spawn(move || releaser.run(source, rename.as_ref()))?;
         Ok(Self { handle, thread: Some(thread) })
     }
@@ -205,11 +178,7 @@ impl Drop for Replay {
 struct Releaser {
     handle: ReplayHandle,
     ingest: Ingest,
-    pace: Pace,
-    /// A real moment and the session time it stands for.
-    clock: Option<(Instant, Micros)>,
-    /// Arrival of the last record released.
-    last: Option<Micros>,
+    pacer: Pacer,
     next_ingest_seq: i64,
     waiting: Vec<NewRaw>,
 }
@@ -245,13 +214,13 @@ impl Releaser {
             _ => payload.to_vec(),
         };
         self.waiting.push(NewRaw { stream, received_at, payload });
-        self.last = Some(received_at);
+        self.pacer.released(received_at);
         if self.waiting.len() >= BATCH_RECORDS { self.flush() } else { Ok(()) }
     }
 
     /// Waits until a record that arrived at `received_at` is due; what was due earlier goes out before any sleep.
     fn wait_for(&mut self, received_at: Micros) -> Result<(), Cancelled> {
-        let is_at_once = (self.next_ingest_seq as u64 + self.waiting.len() as u64) < self.pace.at_once_before;
+        let ingest_seq = self.next_ingest_seq as u64 + self.waiting.len() as u64;
         loop {
             let steering = self.handle.steering();
             if steering.is_stopping {
@@ -260,39 +229,25 @@ impl Releaser {
             if steering.is_paused {
                 drop(steering);
                 self.flush()?;
-                self.clock = None;
+                self.pacer.rest();
                 let steering = self.handle.steering();
                 let held = self.handle.0.changed.wait_while(steering, |steering| steering.is_paused && !steering.is_stopping);
                 drop(held.expect("no thread panics while it steers"));
                 continue;
             }
-            if is_at_once || !steering.speed.is_finite() {
-                self.clock = None;
-                return Ok(());
-            }
             let speed = steering.speed;
             drop(steering);
-            let now = Instant::now();
-            let from = self.last.unwrap_or(received_at);
-            let (since, mut at) = self.clock.unwrap_or((now, from));
-            at = at.plus((now.duration_since(since).as_secs_f64() * speed * 1e6) as i64);
-            // A silence is shortened: session time jumps so close that only the permitted wait is left.
-            let silence = self.pace.silence_ms_max.saturating_mul(1_000);
-            if received_at.since(from) > silence {
-                at = at.max(received_at.plus(-silence));
-            }
-            self.clock = Some((now, at));
-            if received_at <= at {
+            let wait = self.pacer.wait(ingest_seq, received_at, speed, Instant::now());
+            if wait.is_zero() {
                 return Ok(());
             }
             self.flush()?;
-            let due = Duration::from_secs_f64((received_at.since(at) as f64 / 1e6 / speed).min(1.0));
             let steering = self.handle.steering();
             if steering.is_stopping || steering.is_paused {
                 continue;
             }
             // Woken early by steering, it looks again.
-            drop(self.handle.0.changed.wait_timeout(steering, due.max(self.pace.wake_interval)).expect("no thread panics while it steers"));
+            drop(self.handle.0.changed.wait_timeout(steering, wait).expect("no thread panics while it steers"));
         }
     }
 

@@ -6,7 +6,8 @@ mod support;
 
 use std::sync::mpsc;
 
-use pitwall_embedded::replay::{Pace, filed_under};
+use pitwall_embedded::pace::Pace;
+use pitwall_embedded::replay::filed_under;
 use pitwall_embedded::runtime::{Runtime, RuntimeError, SessionOptions};
 use pitwall_embedded::sink::Sink;
 use pitwall_engine::hash::Digest;

@@ -15,6 +15,7 @@ pub mod known;
 pub mod laps;
 pub mod line_crossings;
 pub mod named_cars;
+pub mod odometer;
 pub mod pit_passes;
 pub mod pit_stops;
 pub mod position_check;

@@ -16,6 +16,7 @@ pub mod gaps;
 pub mod known;
 pub mod laps;
 pub mod line_crossings;
+pub mod odometer;
 pub mod overtakes;
 pub mod pit_passes;
 pub mod pit_stops;

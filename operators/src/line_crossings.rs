@@ -5,6 +5,10 @@
 //! error of the fit as the error bound. It is known [`LineCrossingsOperator::settle_ms`] after the crossing is noticed, when the fixes
 //! behind the line have come. Fewer than four fixes, or a car that did not move on, leave the straight line.
 //!
+//! A car at pit-lane speed is braking, and its locations lag and catch up in jumps. There its wheels tell the way from fix to fix, and the
+//! fixes of the [`LineCrossingsOperator::pit_window_ms`] after the line, which have caught up, where it began: their median, with the
+//! middle four fifths as the error bound.
+//!
 //! The pit lane runs beside the line: a car no faster than [`LineCrossingsOperator::pit_speed_max`] and
 //! [`LineCrossingsOperator::pit_offset_m`] beside the mean path of fast cars crosses in the pit lane.
 //!
@@ -17,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
+use crate::odometer::Odometer;
 
-/// Fixes kept of a car near the line: a car at walking pace makes more, and then the newest count.
+/// Fixes and speeds kept of a car near the line: a car at walking pace makes more, and then the newest count.
 const NEAR_MAX: usize = 64;
 
 /// Farther than this from the line, dm, a car is somewhere else and may cross again.
@@ -37,6 +42,8 @@ pub struct LineCrossingsOperator {
     pub window_ms: i64,
     /// How long after it is noticed a crossing is said, ms: the next packet has come.
     pub settle_ms: i64,
+    /// For how long after the line fixes of a car at pit-lane speed count, ms; its crossing is said a packet later.
+    pub pit_window_ms: i64,
     /// Longest silence after which a crossing may be missing, ms.
     pub silence_ms_max: i64,
     /// Fastest that a car crosses in the pit lane, km/h: where the lane begins at the line it is still braking.
@@ -49,7 +56,15 @@ pub struct LineCrossingsOperator {
 
 impl Default for LineCrossingsOperator {
     fn default() -> Self {
-        Self { window_ms: 1_500, settle_ms: 1_500, silence_ms_max: 5_000, pit_speed_max: 140, pit_offset_m: 6, fast_speed_min: 150 }
+        Self {
+            window_ms: 1_500,
+            settle_ms: 1_500,
+            pit_window_ms: 5_000,
+            silence_ms_max: 5_000,
+            pit_speed_max: 140,
+            pit_offset_m: 6,
+            fast_speed_min: 150,
+        }
     }
 }
 
@@ -89,6 +104,8 @@ struct Car {
     is_broken: bool,
     has_been_far: bool,
     near: Vec<Fix>,
+    /// Speeds while it is near, km/h.
+    speeds: Vec<(Micros, i32)>,
     /// Causes of the packets that `near` came from, with the date of their newest row.
     packets: Vec<(Micros, Vec<u64>)>,
     /// The two fixes around the line, by date.
@@ -147,6 +164,21 @@ fn fitted(near: &[Fix], about: Micros, window_us: i64) -> Option<Crossing> {
     Some(Crossing { at: about.plus(at.round() as i64), error_us: 3.0 * error, speed })
 }
 
+/// The way by the wheels, set to the fixes from `about` on; `None` when there are too few or no speeds.
+fn by_wheels(near: &[Fix], speeds: &[(Micros, i32)], about: Micros, window_us: i64) -> Option<Crossing> {
+    let odometer = Odometer::new(speeds);
+    let within = near.iter().filter(|fix| (0..=window_us).contains(&fix.date.since(about)));
+    let mut offsets: Vec<f64> = within.filter_map(|fix| Some(fix.along - odometer.way(fix.date)?)).collect();
+    if offsets.len() < 4 {
+        return None;
+    }
+    offsets.sort_by(f64::total_cmp);
+    let last = offsets.len() - 1;
+    let (at, speed) = odometer.passed(-offsets[last / 2])?;
+    let error_us = (offsets[last - last / 10] - offsets[last / 10]) / 2.0 / speed;
+    Some(Crossing { at, error_us, speed })
+}
+
 impl Operator for LineCrossingsOperator {
     const NAME: &'static str = "line_crossings";
     const VERSION: u32 = 1;
@@ -157,6 +189,7 @@ impl Operator for LineCrossingsOperator {
         vec![
             ("window_ms", self.window_ms.to_string()),
             ("settle_ms", self.settle_ms.to_string()),
+            ("pit_window_ms", self.pit_window_ms.to_string()),
             ("silence_ms_max", self.silence_ms_max.to_string()),
             ("pit_speed_max", self.pit_speed_max.to_string()),
             ("pit_offset_m", self.pit_offset_m.to_string()),
@@ -169,7 +202,8 @@ impl Operator for LineCrossingsOperator {
         let (Some(line), Some(car)) = (state.line, state.cars.get_mut(driver_number)) else { return };
         let Some((before, after)) = car.pending.take() else { return };
         let straight = between(before, after);
-        let crossing = fitted(&car.near, straight.at, self.window_ms * 1_000).unwrap_or(straight);
+        let by_wheels = self.is_slow(after).then(|| by_wheels(&car.near, &car.speeds, straight.at, self.pit_window_ms * 1_000)).flatten();
+        let crossing = by_wheels.or_else(|| fitted(&car.near, straight.at, self.window_ms * 1_000)).unwrap_or(straight);
         let speed = before.speed.unwrap_or((crossing.speed * 360_000.0).round() as i32);
         let is_in_pit_lane = if speed > self.pit_speed_max {
             Some(false)
@@ -195,6 +229,22 @@ impl Operator for LineCrossingsOperator {
     }
 }
 
+impl LineCrossingsOperator {
+    fn is_slow(&self, fix: Fix) -> bool {
+        fix.speed.is_some_and(|speed| speed <= self.pit_speed_max)
+    }
+
+    fn take_speeds(&self, car: &mut Car, packet: &Telemetry) {
+        for (date, speed) in packet.samples.iter().filter_map(|row| row.speed.map(|speed| (row.date, speed))) {
+            if car.speeds.len() == NEAR_MAX {
+                car.speeds.remove(0);
+            }
+            let at = car.speeds.partition_point(|(kept, _)| *kept < date);
+            car.speeds.insert(at, (date, speed));
+        }
+    }
+}
+
 impl Handle<TimingLine> for LineCrossingsOperator {
     fn apply(&self, state: &mut State, line: &TimingLine, _context: &mut Context<'_, LineCrossing>) {
         let heading = (line.heading_x, line.heading_y);
@@ -213,9 +263,14 @@ impl Handle<TimingLine> for LineCrossingsOperator {
 
 impl Handle<Telemetry> for LineCrossingsOperator {
     fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, LineCrossing>) {
-        let Some(line) = state.line.filter(|_| packet.channel == Channel::Location) else { return };
-        let Some(newest) = packet.samples.last().map(|row| row.date) else { return };
+        let (Some(line), Some(newest)) = (state.line, packet.samples.last().map(|row| row.date)) else { return };
         let car = state.cars.entry(packet.driver_number);
+        if packet.channel == Channel::CarData {
+            if !car.near.is_empty() {
+                self.take_speeds(car, packet);
+            }
+            return;
+        }
         car.is_broken |= car.heard_at.is_some_and(|heard_at| packet.samples[0].date.since(heard_at) > self.silence_ms_max * 1_000);
         car.heard_at = car.heard_at.max(Some(newest));
         let mut is_near = false;
@@ -226,6 +281,7 @@ impl Handle<Telemetry> for LineCrossingsOperator {
                 if car.pending.is_none() {
                     car.has_been_far = true;
                     car.near.clear();
+                    car.speeds.clear();
                     car.packets.clear();
                 }
                 continue;
@@ -239,7 +295,8 @@ impl Handle<Telemetry> for LineCrossingsOperator {
             {
                 car.pending = Some((*before, fix));
                 car.has_been_far = false;
-                context.set_timer(context.now().plus(self.settle_ms * 1_000), packet.driver_number as u64);
+                let settle_ms = if self.is_slow(fix) { self.pit_window_ms + self.settle_ms } else { self.settle_ms };
+                context.set_timer(context.now().plus(settle_ms * 1_000), packet.driver_number as u64);
             }
             if car.near.len() == NEAR_MAX {
                 car.near.remove(0);
@@ -248,8 +305,8 @@ impl Handle<Telemetry> for LineCrossingsOperator {
             car.near.insert(at, fix);
         }
         if is_near {
-            // Packets too old to touch the window are no evidence.
-            let window = 2 * self.window_ms * 1_000;
+            // Packets too old to touch a window are no evidence.
+            let window = (2 * self.window_ms).max(self.pit_window_ms + self.settle_ms) * 1_000;
             car.packets.retain(|(date, _)| newest.since(*date) <= window);
             car.packets.push((newest, context.causes().to_vec()));
         }
@@ -278,6 +335,19 @@ mod tests {
         let off = |crossing: &Crossing| crossing.at.since(Micros(1_000_000)).abs();
         assert!(off(&fitted) < 20_000 && off(&fitted) < off(&straight), "{} µs, {} µs", off(&fitted), off(&straight));
         assert!(off(&fitted) as f64 <= fitted.error_us);
+    }
+
+    #[test]
+    fn in_the_pit_lane_the_wheels_tell_the_moment_when_locations_lag_and_jump() {
+        // 80 km/h from the line at 1,000 ms on; fixes lag by 40 m until they jump at 2,400 ms.
+        let way = |ms: i64| (ms - 1_000) as f64 * 0.08 / 0.36;
+        let near: Vec<Fix> = (0..30).map(|step| step * 200).map(|ms| fix(ms, way(ms) - if ms < 2_400 { 400.0 } else { 0.0 })).collect();
+        let speeds: Vec<(Micros, i32)> = (0..30).map(|step| (Micros(step * 200_000), 80)).collect();
+        let after = near.iter().position(|fix| fix.along >= 0.0).unwrap();
+        let straight = between(near[after - 1], near[after]);
+        let off = |crossing: &Crossing| crossing.at.since(Micros(1_000_000)).abs();
+        let by_wheels = by_wheels(&near, &speeds, straight.at, 5_000_000).unwrap();
+        assert!(off(&by_wheels) < 10_000 && off(&straight) > 1_000_000, "{} µs, {} µs", off(&by_wheels), off(&straight));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Position check: the feed's running order against the order by crossings of the timing line, at the end of each lap.
 //!
-//! The feed's order lags the line (OpenF1), so both are compared [`PositionCheckOperator::settle_ms`] after the estimate became known;
-//! a place corrected by then is compared as corrected. Agreement is silent; a disagreement says both places and how many there were.
+//! The feed's order lags the line (OpenF1 #194), so its order [`PositionCheckOperator::lag_ms`] after a car's crossing is taken. In it
+//! stands a car that has stopped until the feed drops it; it completes no lap and has no crossing. So of both orders only the cars that
+//! complete the lap count, and a lap is compared [`PositionCheckOperator::settle_ms`] after its first car: later than any car still
+//! running. Agreement is silent; a disagreement says both places and how many there were.
 
 use std::collections::BTreeMap;
 
+use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
 use pitwall_schemas::facts::{EstimatedPlace, Position, PositionCheck};
 use serde::{Deserialize, Serialize};
@@ -12,28 +15,50 @@ use serde::{Deserialize, Serialize};
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
 
+/// Places of one car by the feed that are kept. Of more, the oldest is forgotten.
+const PLACES_MAX: usize = 64;
+
 /// Compares orders.
 #[derive(Debug, Clone, Copy)]
 pub struct PositionCheckOperator {
-    /// How long after the estimate they are compared, ms.
+    /// How long after a crossing the feed has it in its order, ms.
+    pub lag_ms: i64,
+    /// How long after the first car of a lap its order is compared, ms: a car two laps down has completed it.
     pub settle_ms: i64,
 }
 
 impl Default for PositionCheckOperator {
     fn default() -> Self {
-        Self { settle_ms: 2_000 }
+        Self { lag_ms: 3_000, settle_ms: 240_000 }
     }
 }
 
 /// Places to compare.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
-    /// Place of each car by the feed, and the ledger record that gave it.
-    feed: ByDriver<Option<(i32, u64)>>,
-    /// Estimates not yet compared, by car and lap.
-    pending: BTreeMap<(i32, i32), (i32, Vec<u64>)>,
+    /// Places of each car by the feed: since when, which, and the ledger record that gave it.
+    feed: ByDriver<Vec<(Micros, i32, u64)>>,
+    /// Who completed the laps not yet compared.
+    laps: BTreeMap<i32, BTreeMap<i32, Finish>>,
+    /// The highest lap compared.
+    compared: i32,
     comparisons: i32,
     disagreements: i32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Finish {
+    position: i32,
+    at: Micros,
+    causes: Vec<u64>,
+}
+
+impl State {
+    /// The feed's place of a car at `moment`, and the ledger record that gave it.
+    fn feed_place(&self, driver_number: i32, moment: Micros) -> Option<(i32, u64)> {
+        let places = self.feed.get(driver_number)?;
+        places.iter().rev().find(|(since, ..)| *since <= moment).map(|(_, place, cause)| (*place, *cause))
+    }
 }
 
 impl Operator for PositionCheckOperator {
@@ -43,38 +68,112 @@ impl Operator for PositionCheckOperator {
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("settle_ms", self.settle_ms.to_string())]
+        vec![("lag_ms", self.lag_ms.to_string()), ("settle_ms", self.settle_ms.to_string())]
     }
 
     fn on_timer(&self, state: &mut State, token: u64, context: &mut Context<'_, PositionCheck>) {
-        let (driver_number, lap_number) = ((token / 1_000) as i32, (token % 1_000) as i32);
-        let Some((estimated_position, causes)) = state.pending.remove(&(driver_number, lap_number)) else { return };
-        let Some((position, cause)) = state.feed.get(driver_number).copied().flatten() else { return };
-        state.comparisons += 1;
-        if position == estimated_position {
-            return;
+        let lap_number = token as i32;
+        let Some(finishes) = state.laps.remove(&lap_number) else { return };
+        state.compared = state.compared.max(lap_number);
+        for (&driver_number, finish) in &finishes {
+            let moment = finish.at.plus(self.lag_ms * 1_000);
+            let Some((own, cause)) = state.feed_place(driver_number, moment) else { continue };
+            let (mut position, mut estimated_position) = (1, 1);
+            for (&other, other_finish) in finishes.iter().filter(|(other, _)| **other != driver_number) {
+                let Some((place, _)) = state.feed_place(other, moment) else { continue };
+                position += i32::from(place < own);
+                estimated_position += i32::from(other_finish.position < finish.position);
+            }
+            state.comparisons += 1;
+            if position == estimated_position {
+                continue;
+            }
+            state.disagreements += 1;
+            let (disagreements, comparisons) = (state.disagreements, state.comparisons);
+            let fact = PositionCheck { driver_number, lap_number, position, estimated_position, disagreements, comparisons };
+            context.draft(fact).because(&in_order(finish.causes.iter().chain([&cause]).map(|cause| Some(*cause)))).at(finish.at).emit();
         }
-        state.disagreements += 1;
-        let (disagreements, comparisons) = (state.disagreements, state.comparisons);
-        let fact = PositionCheck { driver_number, lap_number, position, estimated_position, disagreements, comparisons };
-        context.emit_because(&in_order(causes.into_iter().chain([cause]).map(Some)), fact);
     }
 }
 
 impl Handle<Position> for PositionCheckOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, PositionCheck>) {
         let cause = context.causes().last().copied().unwrap_or(context.seq());
-        *state.feed.entry(position.driver_number) = Some((position.position, cause));
+        let places = state.feed.entry(position.driver_number);
+        if places.len() == PLACES_MAX {
+            places.remove(0);
+        }
+        places.push((context.now(), position.position, cause));
     }
 }
 
 impl Handle<EstimatedPlace> for PositionCheckOperator {
     fn apply(&self, state: &mut State, place: &EstimatedPlace, context: &mut Context<'_, PositionCheck>) {
-        let key = (place.driver_number, place.lap_number);
-        let before = state.pending.insert(key, (place.position, context.causes().to_vec()));
-        if before.is_none() {
-            let token = place.driver_number as u64 * 1_000 + place.lap_number as u64;
-            context.set_timer(context.now().plus(self.settle_ms * 1_000), token);
+        if place.lap_number <= state.compared {
+            return;
         }
+        if !state.laps.contains_key(&place.lap_number) {
+            context.set_timer(context.now().plus(self.settle_ms * 1_000), place.lap_number as u64);
+        }
+        let finish = Finish { position: place.position, at: context.event_time(), causes: context.causes().to_vec() };
+        state.laps.entry(place.lap_number).or_default().insert(place.driver_number, finish);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pitwall_engine::graph::GraphBuilder;
+    use pitwall_schemas::raw::{Interval, Sample};
+
+    use super::*;
+    use crate::testing::{Bench, at_ms, interval, position};
+
+    /// Places of the estimate, lap 1: cars in the order given, a second apart.
+    fn bench(finishers: &'static [i32], feed: &[(i32, i32)]) -> Bench {
+        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
+            let places = graph.add(Places(finishers), |inputs| inputs.samples::<Interval>());
+            let positions =
+                graph.publish(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<pitwall_schemas::raw::Position>());
+            graph.publish(PositionCheckOperator::default(), |inputs| inputs.stream(places).stream(positions));
+        });
+        for (driver_number, place) in feed {
+            bench.arrive(1_000, Sample::from(position(*driver_number, at_ms(1_000), *place)));
+        }
+        bench.arrive(2_000, Sample::from(interval(finishers[0], at_ms(2_000))));
+        bench.idle(300_000);
+        bench
+    }
+
+    fn said(bench: &Bench) -> Vec<(i32, i32, i32, i32)> {
+        let facts = bench.facts::<PositionCheck>();
+        facts.into_iter().map(|(_, check)| (check.driver_number, check.position, check.estimated_position, check.comparisons)).collect()
+    }
+
+    struct Places(&'static [i32]);
+
+    impl Operator for Places {
+        const NAME: &'static str = "places_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = EstimatedPlace;
+        type State = ();
+    }
+
+    impl Handle<Interval> for Places {
+        fn apply(&self, (): &mut (), _sample: &Interval, context: &mut Context<'_, EstimatedPlace>) {
+            for (position, driver_number) in (1..).zip(self.0) {
+                let gap_ms = (position - 1) * 1_000;
+                context.emit(EstimatedPlace { driver_number: *driver_number, lap_number: 1, position, gap_ms, interval_ms: None });
+            }
+        }
+    }
+
+    #[test]
+    fn a_car_that_completes_no_lap_is_in_neither_order() {
+        assert_eq!(said(&bench(&[4, 81], &[(44, 1), (4, 2), (81, 3)])), []);
+    }
+
+    #[test]
+    fn two_cars_in_another_order_disagree_both() {
+        assert_eq!(said(&bench(&[4, 81, 1], &[(81, 1), (4, 2), (1, 3)])), [(4, 2, 1, 2), (81, 1, 2, 3)]);
     }
 }

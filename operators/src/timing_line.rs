@@ -8,7 +8,8 @@
 //!   the error of this line is the whole range.
 //! * **Laps.** When a lap begins the car is on the line, but the clock of the locations is ahead of the laps' by some tenths of a second,
 //!   which is 30 m at speed and 9 m in the pit lane. A least-squares fit of position against velocity separates the two: where a car of
-//!   no speed would be is the line, the slope is the clocks' offset.
+//!   no speed would be is the line, the slope is the clocks' offset. In the pit lane locations lag and catch up in jumps, so there the
+//!   fixes after the line and the wheels tell where the car was.
 //!
 //! Of two lines the one with the smaller error stands. Sums run in the order of arrival, with `+ − × ÷ √` alone, so they are the same
 //! everywhere.
@@ -21,9 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
+use crate::odometer::Odometer;
 
-/// Fixes kept of each car: some eight seconds, more than a document of a lap lags.
-const RECENT_MAX: usize = 32;
+/// Fixes and speeds kept of each car: some twelve seconds, what a car in the pit lane needs and as much again as a document of a lap lags.
+const RECENT_MAX: usize = 48;
 
 /// How far a car goes from the grid, dm, before its way gives the direction.
 const WAY_MIN: f64 = 1_000.0;
@@ -37,14 +39,23 @@ const STANDING_MAX: i64 = 500_000;
 /// How long after a lap began, µs, its fixes and speeds have come, in whatever order the packets did.
 const ARRIVAL_MAX: i64 = 2_000_000;
 
+/// Fastest start of a lap in the pit lane, dm/s; 140 km/h.
+const PIT_SPEED_MAX: f64 = 389.0;
+
+/// Fixes from which the wheels tell a place.
+const FIXES_MIN: usize = 4;
+
+/// For how long after such a start the fixes count, µs: those before lag (see `line_crossings`).
+const PIT_WINDOW: i64 = 5_000_000;
+
 /// Longest gap between two fixes that still tells where the car was in between, µs.
 const BRACKET_MAX: i64 = 1_000_000;
 
 /// Learns the line.
 #[derive(Debug, Clone, Copy)]
 pub struct TimingLineOperator {
-    /// From the timing line forward to where pole stands, m. Zandvoort's lines are 61 m apart; that pole stands 64 m beyond the timing
-    /// line is what the fit of its laps gives.
+    /// From the timing line forward to where pole stands, m. Zandvoort's lines are 61 m apart; that pole stands 58 m beyond the timing
+    /// line is what the fit of all its lap starts gives.
     pub line_to_pole_m: i32,
     /// How far that may be off at an unknown circuit, m.
     pub grid_error_m: i32,
@@ -58,7 +69,7 @@ pub struct TimingLineOperator {
 
 impl Default for TimingLineOperator {
     fn default() -> Self {
-        Self { line_to_pole_m: 64, grid_error_m: 262, grid_gap_m_max: 30, lap_starts_min: 20, lap_starts_max: 320 }
+        Self { line_to_pole_m: 58, grid_error_m: 265, grid_gap_m_max: 30, lap_starts_min: 20, lap_starts_max: 320 }
     }
 }
 
@@ -159,7 +170,9 @@ impl Car {
             self.speeds.remove(0);
         }
         let at = self.speeds.partition_point(|(kept, _)| *kept < date);
-        self.speeds.insert(at, (date, speed));
+        if self.speeds.get(at).is_none_or(|(kept, _)| *kept != date) {
+            self.speeds.insert(at, (date, speed));
+        }
     }
 
     /// Places a lap's start between two fixes and two speeds, once both have come.
@@ -169,24 +182,51 @@ impl Car {
         if !has_come(self.recent.last().map(|fix| fix.date)) || !has_come(self.speeds.last().map(|(date, _)| *date)) {
             return None;
         }
-        self.lap_start = None;
         let after = self.recent.partition_point(|fix| fix.date < started_at);
-        let (before, after) = (*self.recent.get(after.checked_sub(1)?)?, *self.recent.get(after)?);
+        let brackets = after.checked_sub(1).and_then(|before| Some((*self.recent.get(before)?, *self.recent.get(after)?)));
         let next = self.speeds.partition_point(|(date, _)| *date < started_at);
-        let (previous, next) = (*self.speeds.get(next.checked_sub(1)?)?, *self.speeds.get(next)?);
+        let speeds = next.checked_sub(1).and_then(|previous| Some((*self.speeds.get(previous)?, *self.speeds.get(next)?)));
+        let (Some((before, after)), Some((previous, next))) = (brackets, speeds) else {
+            self.lap_start = None;
+            return None;
+        };
         if after.date.since(before.date) > BRACKET_MAX || next.0.since(previous.0) > BRACKET_MAX {
+            self.lap_start = None;
             return None;
         }
         let share = |before: Micros, after: Micros| started_at.since(before) as f64 / after.since(before) as f64;
+        let speed = (f64::from(previous.1) + share(previous.0, next.0) * f64::from(next.1 - previous.1)) / 0.36;
+        let is_slow = speed <= PIT_SPEED_MAX;
+        if is_slow && !self.speeds.last().is_some_and(|(date, _)| date.since(started_at) > PIT_WINDOW + ARRIVAL_MAX) {
+            return None;
+        }
+        self.lap_start = None;
         let way = way(before, after);
         let gone = share(before.date, after.date);
-        let speed = (f64::from(previous.1) + share(previous.0, next.0) * f64::from(next.1 - previous.1)) / 0.36;
-        let heading = unit(way)?;
-        Some(LapStart {
-            position: (f64::from(before.x) + gone * way.0, f64::from(before.y) + gone * way.1),
-            velocity: (heading.0 * speed, heading.1 * speed),
-            causes: [cause, after.cause],
-        })
+        let (position, heading) = if is_slow {
+            self.place_by_wheels(started_at)?
+        } else {
+            ((f64::from(before.x) + gone * way.0, f64::from(before.y) + gone * way.1), unit(way)?)
+        };
+        Some(LapStart { position, velocity: (heading.0 * speed, heading.1 * speed), causes: [cause, after.cause] })
+    }
+
+    /// Where a car in the pit lane was at `date` and where it was heading: each fix after that, taken back by what the wheels went; the
+    /// median of them.
+    fn place_by_wheels(&self, date: Micros) -> Option<((f64, f64), (f64, f64))> {
+        let odometer = Odometer::new(&self.speeds);
+        let began = odometer.way(date)?;
+        let within = || self.recent.iter().filter(|fix| (0..=PIT_WINDOW).contains(&fix.date.since(date)));
+        let heading = unit(way(*within().next()?, *within().last()?))?;
+        let gone = |fix: &Fix| odometer.way(fix.date).map(|way| way - began);
+        let median = |taken_back: &dyn Fn(&Fix) -> Option<f64>| {
+            let mut values: Vec<f64> = within().filter_map(taken_back).collect();
+            values.sort_by(f64::total_cmp);
+            (values.len() >= FIXES_MIN).then(|| values[(values.len() - 1) / 2])
+        };
+        let x = median(&|fix| Some(f64::from(fix.x) - heading.0 * gone(fix)?))?;
+        let y = median(&|fix| Some(f64::from(fix.y) - heading.1 * gone(fix)?))?;
+        Some(((x, y), heading))
     }
 }
 
@@ -405,7 +445,7 @@ mod tests {
             *state.cars.entry(car) = Car { stood: Some(stood), way: Some((1_000.0, 0.0)), ..Car::default() };
         }
         let (line, causes) = TimingLineOperator::default().from_grid(&state).unwrap();
-        assert_eq!((line.x, line.heading_x, line.error_m), (360, 1.0, 262));
+        assert_eq!((line.x, line.heading_x, line.error_m), (420, 1.0, 265));
         assert_eq!(causes, [1, 2, 3, 4]);
     }
 }

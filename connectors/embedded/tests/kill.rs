@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pitwall_embedded::replay::Pace;
+use pitwall_embedded::pace::Pace;
 use pitwall_embedded::sink::Sink;
 use pitwall_engine::log::{Committed, StateStore};
 use pitwall_engine::memory::Seeded;

@@ -146,15 +146,15 @@ async fn lines(browser: &Client, table: &str) -> Vec<Line> {
     lines.map(|line| Line { fact: line[0].as_str().unwrap().to_owned(), text: line[1].as_str().unwrap().to_owned() }).collect()
 }
 
-/// Opens the tab that a panel stands behind; it must be there to be seen.
+/// Opens the tab that a panel stands behind, once it is there; the panel must be there to be seen.
 async fn open(browser: &Client, tab: &str) {
-    let script = "
-        const tab = document.getElementById(arguments[0]);
+    let script = format!(
+        "const tab = document.getElementById('{tab}');
         if (tab.hidden) return false;
         tab.click();
-        return document.getElementById(tab.getAttribute('aria-controls')).getBoundingClientRect().height > 40;";
-    let is_seen = browser.execute(script, vec![tab.into()]).await.unwrap();
-    assert_eq!(is_seen, Value::Bool(true), "{tab} is not to be seen");
+        return document.getElementById(tab.getAttribute('aria-controls')).getBoundingClientRect().height > 40;"
+    );
+    eventually(browser, &script, &Value::Bool(true)).await;
 }
 
 /// What a panel must say of one row of the API.

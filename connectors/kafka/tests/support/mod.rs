@@ -27,7 +27,7 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Makes the topics of `streams` under a prefix of their own.
     pub(crate) fn new(name: &str, streams: Streams) -> Self {
-        let port = std::env::var("PITWALL_KAFKA_PORT").map_or(PORT, |port| port.parse().unwrap());
+        let port = std::env::var("SERVICES_KAFKA_PORT").map_or(PORT, |port| port.parse().unwrap());
         let address = format!("127.0.0.1:{port}");
         let broker = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
         assert!(broker.is_ok(), "no Kafka at {address}: start it with `docker/services up kafka`");

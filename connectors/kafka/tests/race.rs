@@ -29,12 +29,12 @@ fn dutch() -> Archive {
 }
 
 fn graph() -> Graph<Sample> {
-    pitwall_operators::graph(&Limits::default()).unwrap().for_session(SESSION, 0, KnownAtQuality::Received)
+    pitwall_operators::graph(&Limits::default()).unwrap().for_session(SESSION, 0, KnownAtQuality::Reconstructed)
 }
 
 fn backtest() -> Outcome {
     let mut archive = dutch();
-    assert_eq!((archive.session_key(), archive.quality()), (SESSION, KnownAtQuality::Received));
+    assert_eq!((archive.session_key(), archive.quality()), (SESSION, KnownAtQuality::Reconstructed));
     let mut session = Session::new(SESSION, graph(), Limits::default()).without_keyframes();
     backtest::run(&mut archive, &mut session, &mut Discard, NonZeroUsize::new(8_192).unwrap()).unwrap()
 }

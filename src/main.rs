@@ -17,17 +17,21 @@ mod explain;
 mod format;
 mod graph;
 mod import;
+mod ingest;
+mod kafka;
 mod live;
 mod logging;
 mod progress;
 mod reader;
 mod replay;
 mod report;
+mod run;
 mod server;
 mod settings;
 mod source;
 mod state;
 mod table;
+mod topics;
 mod tower;
 mod verify;
 
@@ -74,6 +78,9 @@ enum Command {
     Compare(compare::Arguments),
     Graph(graph::Arguments),
     Config(config::Arguments),
+    Topics(topics::Arguments),
+    Ingest(ingest::Arguments),
+    Run(run::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -85,6 +92,9 @@ impl Command {
             Self::Replay(arguments) => arguments.flags.overrides(),
             Self::Backtest(arguments) => arguments.overrides(),
             Self::Verify(arguments) => arguments.overrides(),
+            Self::Topics(arguments) => arguments.overrides(),
+            Self::Ingest(arguments) => arguments.overrides(),
+            Self::Run(arguments) => arguments.overrides(),
             _ => Vec::new(),
         }
     }
@@ -102,6 +112,9 @@ impl Command {
             Self::Compare(arguments) => compare::run(arguments, settings, out),
             Self::Graph(arguments) => graph::run(arguments, settings, out),
             Self::Config(arguments) => config::run(arguments, effective, out),
+            Self::Topics(arguments) => topics::run(arguments, settings, out),
+            Self::Ingest(arguments) => ingest::run(arguments, settings, out),
+            Self::Run(arguments) => run::run(arguments, settings, out),
             Self::Completions(arguments) => completions::run(arguments, out),
         }
     }

@@ -77,6 +77,9 @@ pub enum KafkaLogError {
         /// Its length.
         bytes: usize,
     },
+    /// The system gives no thread.
+    #[error("a partition's thread cannot be started: {0}")]
+    Thread(String),
     /// The registry does not take a schema.
     #[error("schema registry {url}: subject {subject}: {reason}")]
     Registry {
@@ -156,9 +159,7 @@ impl Options {
     /// A writer of transactions under `transactional_id`.
     pub(crate) fn transactional(&self, transactional_id: &str) -> Result<ClientConfig, KafkaLogError> {
         let mut config = self.writer()?;
-        config
-            .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", self.transaction_timeout_ms.to_string());
+        config.set("transactional.id", transactional_id).set("transaction.timeout.ms", self.transaction_timeout_ms.to_string());
         Ok(config)
     }
 

@@ -63,8 +63,7 @@ impl<T> Lanes<T> {
         let mut assignment = TopicPartitionList::new();
         let mut lanes = Vec::new();
         for Start { topic, offset } in starts {
-            let (first, _) =
-                consumer.fetch_watermarks(&topic, partition, options.timeout()).map_err(|error| trouble(&topic, &error))?;
+            let (first, _) = consumer.fetch_watermarks(&topic, partition, options.timeout()).map_err(|error| trouble(&topic, &error))?;
             if offset < first && offset > 0 {
                 return Err(KafkaLogError::Deleted { topic, partition, offset, first });
             }

@@ -15,7 +15,7 @@ use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
 use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, StoredRaw};
 use pitwall_schemas::codec::{Avro, Reader};
-use pitwall_schemas::log::{Keyframe, RawBeginning, RawHeader, RawPosition, SourceProgress};
+use pitwall_schemas::log::{Keyframe, LedgerKind, RawBeginning, RawHeader, RawPosition, SourceProgress};
 use pitwall_schemas::shared::FactHeader;
 use pitwall_schemas::{topics, wire};
 use rdkafka::Offset;
@@ -71,9 +71,23 @@ struct Partition {
     progress: BTreeMap<i32, SourceProgress>,
 }
 
+/// How far a session's ledger goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its last record.
+    pub last_seq: u64,
+    /// The raw record that comes next.
+    pub next_ingest_seq: i64,
+    /// Whether its last record is the one that closes a session whose source has ended.
+    pub is_closed: bool,
+    /// Running hash of the facts up to it.
+    pub facts_hash: Digest,
+}
+
 /// The blocks of one session's ledger.
 #[derive(Default)]
 struct Blocks {
+    standing: Option<Standing>,
     /// Last record and offset of each.
     offsets: Vec<(u64, i64)>,
     /// The fact number that comes next, by epoch.
@@ -118,6 +132,28 @@ impl KafkaLog {
         let mut partition = lock(&partition);
         partition.know_sources()?;
         Ok(partition.progress.values().cloned().collect())
+    }
+
+    /// How far a session's ledger goes; `None` when it has none.
+    ///
+    /// # Errors
+    /// When the log cannot be reached.
+    pub fn standing(&self, session_key: i32) -> Result<Option<Standing>, KafkaLogError> {
+        let (_, partition) = self.shared.partition_of(session_key)?;
+        let mut partition = lock(&partition);
+        partition.know_ledger(&self.shared.options)?;
+        Ok(partition.sessions.get(&session_key).and_then(|blocks| blocks.standing))
+    }
+
+    /// Where a session's source stands; `None` when it has none.
+    ///
+    /// # Errors
+    /// When the log cannot be reached.
+    pub fn source(&self, session_key: i32) -> Result<Option<SourceProgress>, KafkaLogError> {
+        let (_, partition) = self.shared.partition_of(session_key)?;
+        let mut partition = lock(&partition);
+        partition.know_sources()?;
+        Ok(partition.progress.get(&session_key).cloned())
     }
 
     /// Says of a session's source what its records do not: whether its arrival times are reconstructed and whether it has ended.
@@ -267,13 +303,8 @@ impl Shared {
         records: &[NewRaw],
     ) -> Result<(), CommitError> {
         let key = partition::key(progress.session_key);
-        let raw_topics: Vec<(String, u32)> = self
-            .streams
-            .raw
-            .iter()
-            .map(|stream| topics::raw(stream.name))
-            .map(|topic| (self.topic(&topic), self.ids.of(&topic)))
-            .collect();
+        let raw_topics: Vec<(String, u32)> =
+            self.streams.raw.iter().map(|stream| topics::raw(stream.name)).map(|topic| (self.topic(&topic), self.ids.of(&topic))).collect();
         writer.begin()?;
         let mut payload = Vec::new();
         for (ingest_seq, record) in (first..).zip(records) {
@@ -368,6 +399,12 @@ impl Partition {
             let blocks = sessions.entry(block.session_key).or_default();
             let last_seq = (block.first_seq + block.records.len() as i64 - 1).max(0) as u64;
             blocks.offsets.push((last_seq, message.offset()));
+            blocks.standing = Some(Standing {
+                last_seq,
+                next_ingest_seq: block.next_ingest_seq,
+                is_closed: block.records.last().is_some_and(|record| record.kind == LedgerKind::Idle),
+                facts_hash: Digest(block.facts_hash),
+            });
             blocks.next_fact_seq.insert(block.epoch, block.next_fact_seq as u64);
             Ok(())
         })

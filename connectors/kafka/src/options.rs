@@ -10,6 +10,10 @@ pub struct Options {
     pub brokers: Vec<String>,
     /// The engine's consumer group; its name is in the id of every transaction, so engines that share work share it.
     pub group: String,
+    /// This process's name in the group, if it shall keep its partitions over a quick restart; empty for none.
+    pub instance: String,
+    /// How long an engine may be silent before its partitions go to others, ms.
+    pub session_timeout_ms: u64,
     /// Goes before every topic's name, so that several deployments can share a cluster.
     pub prefix: String,
     /// Partitions of every topic: at most this many engines work at a time. It cannot change later, since sessions would move.
@@ -41,6 +45,8 @@ impl Default for Options {
         Self {
             brokers: vec!["127.0.0.1:19092".to_owned()],
             group: "pitwall".to_owned(),
+            instance: String::new(),
+            session_timeout_ms: 10_000,
             prefix: String::new(),
             partitions: 8,
             replication: 1,

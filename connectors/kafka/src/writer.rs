@@ -65,8 +65,7 @@ impl Keeper {
     pub(crate) fn open(options: &Options) -> Result<Self, KafkaLogError> {
         let mut config = options.writer()?;
         config.set("enable.idempotence", "true");
-        let producer =
-            config.create_with_context(Deliveries::default()).map_err(|error| options.trouble("making a producer", &error))?;
+        let producer = config.create_with_context(Deliveries::default()).map_err(|error| options.trouble("making a producer", &error))?;
         Ok(Self { producer, options: options.clone() })
     }
 

@@ -4,10 +4,10 @@
 
 mod support;
 
+use pitwall_engine::Micros;
 use pitwall_engine::conformance::Writer;
 use pitwall_engine::hash::Digest;
 use pitwall_engine::log::{AppendError, CommitError, EventLog, NewRaw, RawLog};
-use pitwall_engine::Micros;
 use pitwall_kafka::client::KafkaLogError;
 use pitwall_kafka::log::KafkaLog;
 use support::Deployment;

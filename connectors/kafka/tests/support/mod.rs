@@ -53,8 +53,12 @@ impl Drop for Deployment {
 /// The streams of the conformance suite: its records are eight bytes.
 pub(crate) fn conformance_streams() -> Streams {
     let schema = |name: &'static str| match name {
-        "left" => r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":{"type":"fixed","name":"LeftValue","size":8}}]}"#,
-        _ => r#"{"type":"record","name":"Right","namespace":"conformance","fields":[{"name":"value","type":{"type":"fixed","name":"RightValue","size":8}}]}"#,
+        "left" => {
+            r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":{"type":"fixed","name":"LeftValue","size":8}}]}"#
+        }
+        _ => {
+            r#"{"type":"record","name":"Right","namespace":"conformance","fields":[{"name":"value","type":{"type":"fixed","name":"RightValue","size":8}}]}"#
+        }
     };
     let raw = conformance::STREAMS.iter().map(|&name| RawStream { name, schema: schema(name) }).collect();
     Streams { raw, kinds: conformance::kinds() }

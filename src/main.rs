@@ -17,6 +17,8 @@ mod explain;
 mod format;
 mod graph;
 mod import;
+mod ingest;
+mod kafka;
 mod live;
 mod logged;
 mod logging;
@@ -24,11 +26,13 @@ mod progress;
 mod reader;
 mod replay;
 mod report;
+mod run;
 mod server;
 mod settings;
 mod source;
 mod state;
 mod table;
+mod topics;
 mod tower;
 mod verify;
 
@@ -75,6 +79,9 @@ enum Command {
     Compare(compare::Arguments),
     Graph(graph::Arguments),
     Config(config::Arguments),
+    Topics(topics::Arguments),
+    Ingest(ingest::Arguments),
+    Run(run::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -86,6 +93,9 @@ impl Command {
             Self::Replay(arguments) => arguments.flags.overrides(),
             Self::Backtest(arguments) => arguments.overrides(),
             Self::Verify(arguments) => arguments.overrides(),
+            Self::Topics(arguments) => arguments.overrides(),
+            Self::Ingest(arguments) => arguments.overrides(),
+            Self::Run(arguments) => arguments.overrides(),
             _ => Vec::new(),
         }
     }
@@ -103,6 +113,9 @@ impl Command {
             Self::Compare(arguments) => compare::run(arguments, settings, out),
             Self::Graph(arguments) => graph::run(arguments, settings, out),
             Self::Config(arguments) => config::run(arguments, effective, out),
+            Self::Topics(arguments) => topics::run(arguments, settings, out),
+            Self::Ingest(arguments) => ingest::run(arguments, settings, out),
+            Self::Run(arguments) => run::run(arguments, settings, out),
             Self::Completions(arguments) => completions::run(arguments, out),
         }
     }

@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) live: Live,
     pub(crate) data: pitwall_embedded::data::Options,
     pub(crate) edge: pitwall_edge::Options,
+    pub(crate) kafka: pitwall_kafka::options::Options,
     pub(crate) limits: Limits,
 }
 

@@ -1,0 +1,195 @@
+//! How clients are configured, and what their troubles are called.
+
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::options::Options;
+
+/// Why the log on Kafka cannot answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KafkaLogError {
+    /// No broker answers, or one refused.
+    #[error("Kafka at {brokers}: {doing}: {reason}: is it running and is kafka.brokers right?")]
+    Unreachable {
+        /// The brokers asked.
+        brokers: String,
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// A setting is none of librdkafka's.
+    #[error("kafka.properties: {0}: give librdkafka's settings as NAME=VALUE")]
+    Property(String),
+    /// A topic is not there.
+    #[error("topic {0} is not there: make all topics with `pitwall topics create`")]
+    NoTopic(String),
+    /// A topic is not set up as it must be.
+    #[error("topic {topic}: {what} is {found}, it must be {needed}: {remedy}")]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// What is wrong about it.
+        what: &'static str,
+        /// What was found.
+        found: String,
+        /// What is needed.
+        needed: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Records that are still needed have been deleted.
+    #[error(
+        "topic {topic}, partition {partition}: offset {offset} is needed, but retention has deleted everything before {first}: set retention.ms=-1 and ingest the session again under another number with --as-session"
+    )]
+    Deleted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The record needed.
+        offset: i64,
+        /// The first one left.
+        first: i64,
+    },
+    /// A message is not what it should be.
+    #[error("topic {topic}, partition {partition}, offset {offset}: {reason}: was it written by another program?")]
+    Damaged {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The message.
+        offset: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process feeds the session.
+    #[error("another process has begun to ingest session {0}: this one stops")]
+    IngestFenced(i32),
+    /// A record is larger than a message may be.
+    #[error("a raw record of {bytes} bytes is larger than kafka.message_bytes_max allows")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The system gives no thread.
+    #[error("a partition's thread cannot be started: {0}")]
+    Thread(String),
+    /// The registry does not take a schema.
+    #[error("schema registry {url}: subject {subject}: {reason}")]
+    Registry {
+        /// The registry.
+        url: String,
+        /// The subject.
+        subject: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// Passes librdkafka's words on to `tracing`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::error!(target: "librdkafka", fac, message);
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", fac, message),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", fac, message),
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", fac, message),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl Options {
+    /// How long a request may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// What all clients share.
+    pub(crate) fn client(&self) -> Result<ClientConfig, KafkaLogError> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", self.brokers.join(","))
+            .set("client.id", "pitwall")
+            .set("message.max.bytes", self.message_bytes_max.to_string());
+        for property in &self.properties {
+            let (name, value) = property.split_once('=').ok_or_else(|| KafkaLogError::Property(property.clone()))?;
+            config.set(name.trim(), value.trim());
+        }
+        Ok(config)
+    }
+
+    /// A reader of committed messages that is told where each partition ends. It belongs to the group only by name: partitions are given
+    /// to it, not shared out.
+    pub(crate) fn consumer(&self) -> Result<ClientConfig, KafkaLogError> {
+        let mut config = self.client()?;
+        config
+            .set("group.id", &self.group)
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("fetch.wait.max.ms", self.fetch_wait_ms.to_string())
+            .set("fetch.queue.backoff.ms", "1")
+            .set("fetch.message.max.bytes", (1 << 20).to_string())
+            .set("fetch.max.bytes", (self.message_bytes_max.max(16 << 20)).to_string())
+            .set("queued.min.messages", "20000")
+            .set("queued.max.messages.kbytes", (self.read_ahead_bytes_max / 1_024).max(1).to_string());
+        Ok(config)
+    }
+
+    /// A writer of transactions under `transactional_id`.
+    pub(crate) fn transactional(&self, transactional_id: &str) -> Result<ClientConfig, KafkaLogError> {
+        let mut config = self.writer()?;
+        config.set("transactional.id", transactional_id).set("transaction.timeout.ms", self.transaction_timeout_ms.to_string());
+        Ok(config)
+    }
+
+    /// What all writers share.
+    pub(crate) fn writer(&self) -> Result<ClientConfig, KafkaLogError> {
+        let mut config = self.client()?;
+        config
+            .set("partitioner", "murmur2_random")
+            .set("compression.type", &self.compression)
+            .set("linger.ms", "1")
+            .set("batch.size", (1 << 20).to_string())
+            .set("queue.buffering.max.messages", self.queued_messages_max.to_string())
+            .set("queue.buffering.max.kbytes", (1 << 20).to_string());
+        Ok(config)
+    }
+
+    /// An error of the client in our words.
+    pub(crate) fn trouble(&self, doing: impl Into<String>, error: &KafkaError) -> KafkaLogError {
+        let doing = doing.into();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
+                KafkaLogError::NoTopic(doing)
+            }
+            _ => KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing, reason: error.to_string() },
+        }
+    }
+
+    /// No answer in time.
+    pub(crate) fn silence(&self, doing: impl Into<String>) -> KafkaLogError {
+        let reason = format!("no answer in {} ms", self.timeout_ms);
+        KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing: doing.into(), reason }
+    }
+}

@@ -1,0 +1,17 @@
+//! The event log on Kafka.
+//!
+//! [`log`] keeps the engine's promises: a commit is one transaction of ledger block, facts, dead letters and raw offsets; taking a
+//! session over fences whoever had its partition. [`topics`] says which topics there are and how they must be set up, [`partition`]
+//! where a session lies in each of them. [`schemas`] gives every topic's schema its registry id. [`engines`] runs the sessions of the
+//! partitions that a consumer group gives to this process. All reading is read-committed.
+
+pub mod client;
+pub mod engines;
+mod lanes;
+pub mod log;
+pub mod options;
+pub mod partition;
+mod scan;
+pub mod schemas;
+pub mod topics;
+mod writer;

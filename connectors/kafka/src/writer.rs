@@ -1,0 +1,228 @@
+//! A transactional producer: everything sent between [`begin`](Writer::begin) and [`commit`](Writer::commit) becomes visible together.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use pitwall_engine::log::CommitError;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::client::{Context, KafkaLogError};
+use crate::options::Options;
+
+/// How long is waited at a time for the broker's answers.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Remembers the first message that could not be delivered.
+#[derive(Default)]
+struct Deliveries {
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        Context.log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Context.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = delivery {
+            self.failure.lock().expect("no thread panics while it holds the failure").get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// A message on its way out.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) key: &'a str,
+    /// Milliseconds, so that Kafka's own tools can find a moment.
+    pub(crate) timestamp: i64,
+    pub(crate) payload: &'a [u8],
+    pub(crate) headers: Option<OwnedHeaders>,
+}
+
+/// Writes single messages that need no transaction: no fence either, so what it writes must be right whoever writes it.
+pub(crate) struct Keeper {
+    producer: BaseProducer<Deliveries>,
+    options: Options,
+}
+
+impl Keeper {
+    pub(crate) fn open(options: &Options) -> Result<Self, KafkaLogError> {
+        let mut config = options.writer()?;
+        config.set("enable.idempotence", "true");
+        let producer = config.create_with_context(Deliveries::default()).map_err(|error| options.trouble("making a producer", &error))?;
+        Ok(Self { producer, options: options.clone() })
+    }
+
+    /// Writes a message and waits until it is there.
+    pub(crate) fn keep(&self, outgoing: &Outgoing<'_>) -> Result<(), KafkaLogError> {
+        let trouble = |error: &KafkaError| self.options.trouble(outgoing.topic, error);
+        let record = BaseRecord::to(outgoing.topic)
+            .partition(outgoing.partition)
+            .key(outgoing.key)
+            .timestamp(outgoing.timestamp)
+            .payload(outgoing.payload);
+        self.producer.send(record).map_err(|(error, _)| trouble(&error))?;
+        let end = deadline(&self.options);
+        while self.producer.in_flight_count() > 0 && is_before(end) {
+            self.producer.poll(POLL);
+        }
+        let failure = self.producer.context().failure.lock().expect("no thread panics while it holds the failure").take();
+        failure.map_or(Ok(()), |error| Err(trouble(&error)))
+    }
+}
+
+/// The one writer under its transactional id: opening it has fenced every earlier one.
+pub(crate) struct Writer {
+    producer: BaseProducer<Deliveries>,
+    options: Options,
+    /// Whether the last commit got no answer.
+    is_in_doubt: bool,
+}
+
+impl Writer {
+    /// Fences whoever wrote under this id; what they had not committed is aborted before this returns.
+    pub(crate) fn open(options: &Options, transactional_id: &str) -> Result<Self, KafkaLogError> {
+        let producer: BaseProducer<Deliveries> = options
+            .transactional(transactional_id)?
+            .create_with_context(Deliveries::default())
+            .map_err(|error| options.trouble("making a producer", &error))?;
+        let end = deadline(options);
+        loop {
+            match producer.init_transactions(options.timeout()) {
+                Ok(()) => break,
+                Err(error) if is_retriable(&error) && is_before(end) => {}
+                Err(error) => return Err(options.trouble(format!("taking over {transactional_id}"), &error)),
+            }
+        }
+        Ok(Self { producer, options: options.clone(), is_in_doubt: false })
+    }
+
+    /// Begins a transaction.
+    pub(crate) fn begin(&mut self) -> Result<(), CommitError> {
+        self.settle()?;
+        *self.failure() = None;
+        self.producer.begin_transaction().map_err(|error| self.give_up(&error))
+    }
+
+    /// Sends a message within the transaction; waits while too many are on their way.
+    pub(crate) fn send(&self, outgoing: Outgoing<'_>) -> Result<(), CommitError> {
+        let mut record = BaseRecord::to(outgoing.topic)
+            .partition(outgoing.partition)
+            .key(outgoing.key)
+            .timestamp(outgoing.timestamp)
+            .payload(outgoing.payload);
+        if let Some(headers) = outgoing.headers {
+            record = record.headers(headers);
+        }
+        let end = deadline(&self.options);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) if is_before(end) => record = back,
+                Err((error, _)) => return Err(self.give_up(&error)),
+            }
+            self.producer.poll(POLL);
+        }
+    }
+
+    /// Commits, with the offsets given. Messages are waited for first: a commit that finds some on their way waits in steps of 100 ms.
+    pub(crate) fn commit(&mut self, offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>) -> Result<(), CommitError> {
+        let end = deadline(&self.options);
+        while self.producer.in_flight_count() > 0 && is_before(end) {
+            self.producer.poll(POLL);
+        }
+        let failure = self.failure().take();
+        if let Some(error) = failure {
+            return Err(self.give_up(&error));
+        }
+        if let Some((offsets, group)) = offsets {
+            loop {
+                match self.producer.send_offsets_to_transaction(offsets, group, self.options.timeout()) {
+                    Ok(()) => break,
+                    Err(error) if is_retriable(&error) && is_before(end) => {}
+                    Err(error) => return Err(self.give_up(&error)),
+                }
+            }
+        }
+        self.is_in_doubt = true;
+        self.settle()
+    }
+
+    /// Brings a commit whose answer was lost to its end: asking again is safe, the coordinator knows.
+    pub(crate) fn settle(&mut self) -> Result<(), CommitError> {
+        let end = deadline(&self.options);
+        while self.is_in_doubt {
+            match self.producer.commit_transaction(self.options.timeout()) {
+                Ok(()) => self.is_in_doubt = false,
+                Err(error) if is_retriable(&error) => {
+                    if !is_before(end) {
+                        return Err(CommitError::Unknown);
+                    }
+                }
+                Err(error) => {
+                    self.is_in_doubt = false;
+                    return Err(self.give_up(&error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the broker has still to say what became of the last commit.
+    pub(crate) const fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt
+    }
+
+    /// Aborts after `error`, unless this writer has been fenced.
+    fn give_up(&self, error: &KafkaError) -> CommitError {
+        tracing::warn!(%error, "a transaction is given up");
+        if is_fenced(error) {
+            return CommitError::Fenced;
+        }
+        match self.producer.abort_transaction(self.options.timeout()) {
+            Ok(()) => CommitError::Aborted,
+            Err(error) if is_fenced(&error) => CommitError::Fenced,
+            Err(error) if is_retriable(&error) => CommitError::Aborted,
+            Err(error) => {
+                tracing::error!(%error, "a transaction cannot be aborted: its writer is of no use any more");
+                CommitError::Fenced
+            }
+        }
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<KafkaError>> {
+        self.producer.context().failure.lock().expect("no thread panics while it holds the failure")
+    }
+}
+
+fn deadline(options: &Options) -> Instant {
+    Instant::now() + options.timeout()
+}
+
+fn is_before(end: Instant) -> bool {
+    Instant::now() < end
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if error.is_retriable())
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch))
+}

@@ -1,0 +1,72 @@
+//! A deployment of its own on the real broker for each test, removed at its end.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
+
+use futures_executor::block_on;
+use pitwall_engine::conformance;
+use pitwall_kafka::options::Options;
+use pitwall_kafka::schemas::{RawStream, Streams};
+use pitwall_kafka::topics;
+use pitwall_schemas::raw::{Collection, RECORDS};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+
+/// The port of `docker/services`.
+const PORT: u16 = 19_092;
+
+/// A deployment whose topics go when it does.
+pub(crate) struct Deployment {
+    pub(crate) options: Options,
+    pub(crate) streams: Streams,
+}
+
+impl Deployment {
+    /// Makes the topics of `streams` under a prefix of their own.
+    pub(crate) fn new(name: &str, streams: Streams) -> Self {
+        let port = std::env::var("SERVICES_KAFKA_PORT").map_or(PORT, |port| port.parse().unwrap());
+        let address = format!("127.0.0.1:{port}");
+        let broker = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
+        assert!(broker.is_ok(), "no Kafka at {address}: start it with `docker/services up kafka`");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let prefix = format!("test-{name}-{}-{now}.", std::process::id());
+        let options = Options { brokers: vec![address], prefix, partitions: 2, ..Options::default() };
+        topics::create(&options, &streams).unwrap();
+        Self { options, streams }
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        let names: Vec<String> = topics::all(&self.options, &self.streams).into_iter().map(|topic| topic.name).collect();
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.options.brokers.join(",")).create().unwrap();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        // What cannot be removed now is in nobody's way: no other test uses the prefix.
+        let _ = block_on(admin.delete_topics(&names, &AdminOptions::new()));
+    }
+}
+
+/// The streams of the conformance suite: its records are eight bytes.
+pub(crate) fn conformance_streams() -> Streams {
+    let schema = |name: &'static str| match name {
+        "left" => {
+            r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":{"type":"fixed","name":"LeftValue","size":8}}]}"#
+        }
+        _ => {
+            r#"{"type":"record","name":"Right","namespace":"conformance","fields":[{"name":"value","type":{"type":"fixed","name":"RightValue","size":8}}]}"#
+        }
+    };
+    let raw = conformance::STREAMS.iter().map(|&name| RawStream { name, schema: schema(name) }).collect();
+    Streams { raw, kinds: conformance::kinds() }
+}
+
+/// The streams of Formula 1 and the facts of `kinds`.
+pub(crate) fn formula_1_streams(kinds: Vec<pitwall_engine::facts::Kind>) -> Streams {
+    let schema = |name: &str| RECORDS.iter().find(|(record, _)| *record == name).unwrap().1.schema;
+    let raw = Collection::ALL.iter().map(|collection| RawStream { name: collection.name(), schema: schema(collection.name()) }).collect();
+    Streams { raw, kinds }
+}

@@ -239,7 +239,7 @@ fn every_stop_of_the_race_is_an_official_one() {
 fn openf1_overtakes() -> Vec<(i64, i32, i32)> {
     let mut rows = Vec::new();
     race::for_each(&mut race::dutch(), |_, raw| {
-        if let pitwall_schemas::raw::Sample::Overtake(row) = raw.event.unwrap() {
+        if let pitwall_schemas::raw::Sample::Overtakes(row) = raw.event.unwrap() {
             rows.push((row.date.0, row.overtaking_driver_number, row.overtaken_driver_number));
         }
         Continue(())

@@ -1,8 +1,9 @@
-//! kill -9 at seeded moments of a race, then restart: the facts equal an undisturbed backtest's.
+//! kill -9 at 50 seeded moments of a run at 60 times the race's speed, then restart: the facts equal an undisturbed backtest's.
 //!
-//! The test starts itself as a child process, which replays the race into a data directory until it is killed. `PITWALL_KILL_SPEED`
-//! changes the speed (default 400), `PITWALL_KILL_SEED` the moments; a failure prints both. The planted fault at the end shows that the
-//! comparison can fail.
+//! The test starts itself as a child process, which replays the race into a data directory until it is killed. It is one run, killed and
+//! started again fifty times, about two minutes of it asleep: a kill loses no more than what was not committed, so each life goes on
+//! where the last one ended, and the moments lie all over the race. `PITWALL_KILL_SPEED` changes the speed, `PITWALL_KILL_SEED` the
+//! moments; a failure prints both. The planted fault at the end shows that the comparison can fail.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,6 +20,10 @@ use pitwall_engine::log::{Committed, StateStore};
 use pitwall_engine::memory::Seeded;
 
 const KILLS: u32 = 50;
+/// Session seconds a second, unless PITWALL_KILL_SPEED says otherwise.
+const SPEED: u64 = 60;
+/// Session time from the first sample to the last, silences as short as a replay makes them, ms.
+const RACE_MS: u64 = 6_000_000;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |value| value.parse().unwrap())
@@ -31,7 +36,7 @@ fn child() {
     let folder = std::env::var("PITWALL_KILL_FOLDER").unwrap();
     let data = support::open(Path::new(&folder));
     let sink = Sink::start(data.log.clone(), data.store.clone()).unwrap();
-    let speed = setting("PITWALL_KILL_SPEED", 400) as f64;
+    let speed = setting("PITWALL_KILL_SPEED", SPEED) as f64;
     let (runtime, replay) = support::start(&data.log, 9_920, Pace::at(speed), Some(sink.pending()), None, |_: &Committed<'_>| {});
     println!("\nat {}", runtime.resumed_at().map_or(0, |head| head.last_seq));
     replay.join().unwrap();
@@ -56,12 +61,12 @@ fn run_and_kill(folder: &Path, life: Duration) -> u64 {
 
 #[test]
 fn a_race_killed_fifty_times_comes_to_the_facts_of_a_backtest() {
-    let (seed, speed) = (setting("PITWALL_KILL_SEED", 20_250_831), setting("PITWALL_KILL_SPEED", 400));
+    let (seed, speed) = (setting("PITWALL_KILL_SEED", 20_250_831), setting("PITWALL_KILL_SPEED", SPEED));
     let expected = support::backtest();
     let folder = tempfile::tempdir().unwrap();
     let mut seeded = Seeded::new(seed);
     // Lives that add up to about the race at this speed.
-    let life_ms_max = 2 * 6_000_000 / speed / u64::from(KILLS);
+    let life_ms_max = 2 * RACE_MS / speed / u64::from(KILLS);
     let mut begun_at = Vec::new();
     for _ in 0..KILLS {
         begun_at.push(run_and_kill(folder.path(), Duration::from_millis(seeded.below(life_ms_max) + 1)));

@@ -336,12 +336,13 @@ impl State {
         let mut status = car.status(session);
         let mut position = place;
         let mut is_classified = None;
-        if session.is_race() && session.has_finished {
+        if session.is_race() && session.has_finished && status != ResultStatus::Unknown {
             let completed = car.laps_completed.unwrap_or(0);
             let classified = place.is_some() && completed >= self.laps_to_be_classified() && completed > 0;
             is_classified = Some(classified);
             position = place.filter(|_| classified);
         }
+        let points = session.points(position, fastest == Some(driver_number));
         if session.is_qualifying() {
             let place_index = place.map_or(usize::MAX, |place| place as usize);
             let phase = session.qualifying_phase.unwrap_or(1);
@@ -367,9 +368,8 @@ impl State {
             segment_1_ms: segment(1),
             segment_2_ms: segment(2),
             segment_3_ms: segment(3),
-            points: session
-                .points(position, fastest == Some(driver_number))
-                .filter(|_| session.is_race() && place.is_some() || is_classified.is_some()),
+            // Whose place is unknown may still get points.
+            points: points.filter(|_| is_classified.is_some() || (session.is_race() && place.is_some())),
         }
     }
 

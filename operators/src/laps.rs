@@ -28,7 +28,8 @@
 //!   grid (FastF1 gives such laps no time). However long, it stays (FastF1 #473).
 //! * Ended in the pit lane: the mini-sectors of sector 3 say so, the next lap is a pit-out lap, or `pit` says so.
 //! * Joined in mid-session, OpenF1 numbers the lap under way 1 and gives it no start. So a lap 1 without a start is held until it gets one,
-//!   the race starts, or the car's next lap tells its number: the one before that.
+//!   the race starts, or the car's next lap tells its number: the one before that. What its first document said is then the feed's
+//!   snapshot, of laps before, and is passed over.
 //! * Accurate (FastF1 `_check_lap_accuracy`): time and sectors as sent, the sectors within [`LapsOperator::sector_sum_ms_max`] of the lap,
 //!   neither in nor out of the pit lane, not under more than yellow, and not the lap after one under the safety car. Two differences:
 //!   FastF1's code, not its documentation, leaves out a lap that was only partly under yellow, which stays here; and it no longer
@@ -36,6 +37,7 @@
 //!   approximate, by 53 to 76 ms at the median and up to 0.2 s, so that 3 ms would leave out nearly all; beyond 0.25 s are one or two
 //!   laps of a hundred, of whose times one is off.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use pitwall_engine::Micros;
@@ -128,10 +130,42 @@ struct Car {
     /// The best lap of each segment of qualifying; of the session, elsewhere.
     personal_bests: BTreeMap<Option<i32>, i32>,
     pending_deletions: Vec<Deletion>,
-    /// Whether what stands as lap 1 may be of any number.
-    first_lap_waits: bool,
-    /// The number of the lap that OpenF1, joining in mid-session, calls lap 1.
-    joined_on: Option<i32>,
+    /// What stands as lap 1 without a start, if it may be or is another lap.
+    joined: Option<Box<Joined>>,
+}
+
+/// The lap under way at a join in mid-session, which OpenF1 calls lap 1.
+#[derive(Debug, Serialize, Deserialize)]
+struct Joined {
+    first: Lap,
+    newest: Lap,
+    /// The ledger record of the newest document.
+    cause: u64,
+    /// Its real number, once that can be told.
+    number: Option<i32>,
+}
+
+impl Joined {
+    /// What the newest document says and the first did not.
+    fn news(&self) -> Lap {
+        fn clear<T: PartialEq>(value: &mut Option<T>, known: &Option<T>) {
+            if value == known {
+                *value = None;
+            }
+        }
+        let (mut news, first) = (self.newest.clone(), &self.first);
+        clear(&mut news.duration_sector_1, &first.duration_sector_1);
+        clear(&mut news.duration_sector_2, &first.duration_sector_2);
+        clear(&mut news.duration_sector_3, &first.duration_sector_3);
+        clear(&mut news.lap_duration, &first.lap_duration);
+        clear(&mut news.i1_speed, &first.i1_speed);
+        clear(&mut news.i2_speed, &first.i2_speed);
+        clear(&mut news.st_speed, &first.st_speed);
+        clear(&mut news.segments_sector_1, &first.segments_sector_1);
+        clear(&mut news.segments_sector_2, &first.segments_sector_2);
+        clear(&mut news.segments_sector_3, &first.segments_sector_3);
+        news
+    }
 }
 
 /// What race control has deleted.
@@ -342,22 +376,37 @@ impl Car {
 }
 
 impl Car {
-    /// The number of the lap that a document is of. A lap 1 that turns out to be another one gets that number.
-    fn number_of(&mut self, document: &Lap, has_race_started: bool) -> i32 {
-        let lap_number = document.lap_number;
-        match (lap_number, document.date_start) {
-            (1, None) if self.joined_on.is_some() => return self.joined_on.unwrap_or(1),
-            (1, None) => self.first_lap_waits |= !has_race_started && self.laps.is_empty(),
-            (1, Some(_)) => self.first_lap_waits = false,
-            _ if std::mem::take(&mut self.first_lap_waits) && lap_number > 2 => {
-                if let Some(lap) = self.laps.remove(&1) {
-                    self.laps.insert(lap_number - 1, lap);
-                }
-                self.joined_on = Some(lap_number - 1);
+    /// The number of the lap that a document is of, and what it says of it; `None` while that cannot be told.
+    fn place<'a>(&mut self, document: &'a Lap, segment: Option<i32>, has_race_started: bool, seq: u64) -> Option<(i32, Cow<'a, Lap>)> {
+        let first_known = self.laps.keys().next().copied();
+        match (&mut self.joined, document.lap_number == 1 && document.date_start.is_none()) {
+            (Some(joined), true) => {
+                (joined.newest, joined.cause) = (document.clone(), seq);
+                joined.number.map(|number| (number, Cow::Owned(joined.news())))
             }
-            _ => {}
+            (None, true) if !has_race_started && first_known.is_none_or(|first| first > 2) => {
+                let number = first_known.map(|first| first - 1);
+                self.joined = Some(Box::new(Joined { first: document.clone(), newest: document.clone(), cause: seq, number }));
+                None
+            }
+            _ => {
+                self.settle(document.lap_number, segment);
+                Some((document.lap_number, Cow::Borrowed(document)))
+            }
         }
-        lap_number
+    }
+
+    /// Finds the number of a lap that was held, now that the car's `next` one is known; 2 when it turns out to be lap 1 itself.
+    fn settle(&mut self, next: i32, segment: Option<i32>) {
+        let Some(joined) = self.joined.as_mut().filter(|joined| joined.number.is_none()) else { return };
+        joined.number = Some((next - 1).max(1));
+        let document = if next > 2 { joined.news() } else { joined.newest.clone() };
+        let mut lap = LapState { version: document.id, qualifying_segment: segment, ..LapState::default() };
+        lap.fold(&document, times(&document), joined.cause);
+        self.laps.insert((next - 1).max(1), lap);
+        if next <= 2 {
+            self.joined = None;
+        }
     }
 
     /// The lap under way at that moment, as far as starts are known.
@@ -470,7 +519,7 @@ impl State {
         let driver_numbers: Vec<i32> = self.cars.iter().map(|(driver_number, _)| driver_number).collect();
         for driver_number in driver_numbers {
             let Some(car) = self.cars.get_mut(driver_number) else { continue };
-            car.first_lap_waits = false;
+            car.settle(2, self.qualifying_phase);
             let has_changed = car.laps.get_mut(&1).is_some_and(|lap| lap.started_at.take(Some(start), seq));
             self.say(driver_number, 1, has_changed, context);
         }
@@ -480,7 +529,7 @@ impl State {
     /// to, so that no two laps are it at once.
     fn say(&mut self, driver_number: i32, lap_number: i32, has_changed: bool, context: &mut Context<'_, facts::Lap>) {
         let Some(car) = self.cars.get(driver_number) else { return };
-        let Some(lap) = car.laps.get(&lap_number).filter(|_| !car.first_lap_waits) else { return };
+        let Some(lap) = car.laps.get(&lap_number) else { return };
         let told = self.rules.tell(car, lap_number, lap);
         let has_changed = has_changed || told.times != lap.said || lap.issued.is_none();
         if has_changed {
@@ -670,6 +719,11 @@ fn milliseconds(seconds: Option<f64>) -> Option<i32> {
     seconds.map(|seconds| (seconds * 1_000.0).round() as i32).filter(|time| *time > 0)
 }
 
+/// The times that a document carries, ms.
+fn times(document: &Lap) -> Times {
+    [document.duration_sector_1, document.duration_sector_2, document.duration_sector_3, document.lap_duration].map(milliseconds)
+}
+
 /// A time span in µs as ms, if it is a time at all.
 fn positive_milliseconds(micros: i64) -> Option<i32> {
     i32::try_from((micros + 500).div_euclid(1_000)).ok().filter(|time| *time > 0)
@@ -703,14 +757,14 @@ impl Handle<Lap> for LapsOperator {
         state.rules.set(self);
         let qualifying_segment = state.qualifying_phase;
         let car = state.cars.entry(driver_number);
-        let lap_number = car.number_of(document, state.started_at.value().is_some());
+        let has_race_started = state.started_at.value().is_some();
+        let Some((lap_number, document)) = car.place(document, qualifying_segment, has_race_started, seq) else { return };
         let lap = car.laps.entry(lap_number).or_insert_with(|| LapState { qualifying_segment, ..LapState::default() });
         if document.id < lap.version {
             return;
         }
         lap.version = document.id;
-        let mut times =
-            [document.duration_sector_1, document.duration_sector_2, document.duration_sector_3, document.lap_duration].map(milliseconds);
+        let mut times = times(&document);
         for (time, late) in times.iter_mut().zip(lap.late) {
             *time = time.filter(|time| Some(*time) != late);
         }
@@ -723,7 +777,7 @@ impl Handle<Lap> for LapsOperator {
             (1, Some(start), Some(cause)) => (Some(*start), cause),
             _ => (document.date_start, seq),
         };
-        let has_changed = lap.started_at.take(start, start_cause) | lap.fold(document, times, seq);
+        let has_changed = lap.started_at.take(start, start_cause) | lap.fold(&document, times, seq);
         let has_changed = car.delete_pending(lap_number) | car.see_pit_lane(lap_number, &state.rules) | has_changed;
         let lap_before = lap_number - 1;
         let previous_has_changed = car.delete_pending(lap_before) | car.see_pit_lane(lap_before, &state.rules) | previous_has_changed;
@@ -1174,16 +1228,22 @@ mod tests {
     }
 
     #[test]
-    fn a_join_in_mid_session_does_not_call_the_lap_under_way_the_first() {
+    fn a_join_in_mid_session_does_not_call_the_lap_under_way_the_first_nor_take_the_snapshot_for_it() {
         let joined = |times| Lap { date_start: None, ..version(1, 1, 0, times) };
+        // The snapshot holds the time of the lap before, and sectors of both.
+        let snapshot = joined([Some(25.0), Some(28.0), Some(24.0), Some(81.0)]);
         let bench = play([
-            (0, Sample::from(joined([None, Some(27.0), None, None]))),
-            (20_000, Sample::from(version(1, 48, 20_000, [None; 4]))),
+            (0, Sample::from(snapshot.clone())),
+            (20_000, Sample::from(joined([Some(25.0), Some(27.0), Some(24.0), Some(81.0)]))),
+            (45_000, Sample::from(version(1, 48, 45_000, [None; 4]))),
             // The lap before is still called 1.
-            (20_100, Sample::from(joined([None, Some(27.0), Some(25.0), Some(80.0)]))),
+            (45_100, Sample::from(joined([Some(25.0), Some(27.0), Some(25.0), Some(80.0)]))),
         ]);
-        let said: Vec<_> = bench.facts::<facts::Lap>().into_iter().map(|(_, fact)| (fact.lap_number, fact.lap_ms)).collect();
-        assert_eq!(said, [(47, None), (48, None), (47, Some(80_000))]);
+        let said: Vec<_> =
+            bench.facts::<facts::Lap>().into_iter().map(|(_, fact)| (fact.lap_number, fact.sector_2_ms, fact.lap_ms)).collect();
+        assert_eq!(said, [(47, Some(27_000), None), (48, None, None), (47, Some(27_000), Some(80_000))]);
+        let later_first = play([(0, Sample::from(version(1, 8, 0, [None; 4]))), (1, Sample::from(snapshot))]);
+        assert_eq!(later_first.facts::<facts::Lap>().len(), 1, "of lap 7 nothing is known");
     }
 
     #[test]

@@ -275,7 +275,7 @@ fn overtakes_by_cause_against_openf1s_own() {
     };
     let found = rows.iter().filter(is_found).count();
     println!("{} swaps by cause (all, flagged by OpenF1): {by_cause:?}; {found} of OpenF1's {} found", swaps.len(), rows.len());
-    assert!(found * 100 >= rows.len() * 90, "{found} of {}", rows.len());
+    assert_eq!(found, rows.len(), "every swap that OpenF1 flags is found");
     let counted = swaps.values().filter(|swap| swap.counts_pirelli).count();
     assert!(swaps.values().filter(|swap| swap.counts_f1_2021).count() > counted && counted > 0);
 }

@@ -253,8 +253,8 @@ impl Car {
     fn tyres(&self, index: usize, pass: &Pass) -> Purpose {
         let unknown = Purpose { kind: PitPassKind::Unknown, has_new_tyres: None, compound: None, causes: [None; 2] };
         let of_lap = || self.passes.iter().enumerate().filter(|(_, other)| other.lap_number == pass.lap_number);
-        let stood_still = of_lap().filter(|(_, other)| other.stationary_ms.value().is_some()).last();
-        if stood_still.or_else(|| of_lap().last()).is_some_and(|(last, _)| last != index) {
+        let stood_still = of_lap().rfind(|(_, other)| other.stationary_ms.value().is_some());
+        if stood_still.or_else(|| of_lap().next_back()).is_some_and(|(last, _)| last != index) {
             return unknown;
         }
         let begins_after = |stint: &KnownStint| stint.lap_start == Some(pass.lap_number + 1);

@@ -353,7 +353,7 @@ fn laps_of_qualifying_at_another_circuit_are_found_and_timed() {
     let found = timed.len() + through_pits.len();
     let within = found - beyond.len();
     println!(
-        "laps {found} of {}, missing {missing:?}, begun before the line was known {early}; {within} within bounds; on the track {}: error          median {} ms, p90 {} ms, max {} ms; in or out of the pit lane {}: median {} ms, p90 {} ms, max {} ms",
+        "laps {found} of {}, missing {missing:?}, begun before the line was known {early}; {within} within bounds, beyond {beyond:?}; on the track {}: error median {} ms, p90 {} ms, max {} ms; in or out of the pit lane {}: median {} ms, p90 {} ms, max {} ms",
         found + missing.len(),
         timed.len(),
         percentile(&timed, 50),

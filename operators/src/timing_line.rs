@@ -197,7 +197,7 @@ impl Car {
         let share = |before: Micros, after: Micros| started_at.since(before) as f64 / after.since(before) as f64;
         let speed = (f64::from(previous.1) + share(previous.0, next.0) * f64::from(next.1 - previous.1)) / 0.36;
         let is_slow = speed <= PIT_SPEED_MAX;
-        if is_slow && !self.speeds.last().is_some_and(|(date, _)| date.since(started_at) > PIT_WINDOW + ARRIVAL_MAX) {
+        if is_slow && self.speeds.last().is_none_or(|(date, _)| date.since(started_at) <= PIT_WINDOW + ARRIVAL_MAX) {
             return None;
         }
         self.lap_start = None;
@@ -217,7 +217,7 @@ impl Car {
         let odometer = Odometer::new(&self.speeds);
         let began = odometer.way(date)?;
         let within = || self.recent.iter().filter(|fix| (0..=PIT_WINDOW).contains(&fix.date.since(date)));
-        let heading = unit(way(*within().next()?, *within().last()?))?;
+        let heading = unit(way(*within().next()?, *within().next_back()?))?;
         let gone = |fix: &Fix| odometer.way(fix.date).map(|way| way - began);
         let median = |taken_back: &dyn Fn(&Fix) -> Option<f64>| {
             let mut values: Vec<f64> = within().filter_map(taken_back).collect();
@@ -267,7 +267,7 @@ fn fit(starts: &[LapStart]) -> Option<Fit> {
 
 impl TimingLineOperator {
     /// The line from the grid, once half of the cars that stood have gone far enough, with what it came from.
-    fn from_grid(&self, state: &State) -> Option<(TimingLine, Vec<u64>)> {
+    fn grid_line(&self, state: &State) -> Option<(TimingLine, Vec<u64>)> {
         let stood: Vec<(Fix, Option<(f64, f64)>)> =
             state.cars.iter().filter_map(|(_, car)| car.stood.map(|stood| (stood, car.way))).collect();
         let ways: Vec<(f64, f64)> = stood.iter().filter_map(|(_, way)| *way).collect();
@@ -301,7 +301,8 @@ impl TimingLineOperator {
 
     fn learn_from_laps(&self, state: &mut State, context: &mut Context<'_, TimingLine>) {
         let count = state.lap_starts.len();
-        let is_due = count >= self.lap_starts_min && count % self.lap_starts_min == 0 && (count / self.lap_starts_min).is_power_of_two();
+        let is_due =
+            count >= self.lap_starts_min && count.is_multiple_of(self.lap_starts_min) && (count / self.lap_starts_min).is_power_of_two();
         if is_due && let Some(fit) = fit(&state.lap_starts) {
             let line = TimingLine {
                 source: LineSource::Laps,
@@ -397,7 +398,7 @@ impl Handle<Telemetry> for TimingLineOperator {
         let lap_start = car.place_lap_start();
         if has_gone
             && !state.is_grid_done
-            && let Some((line, causes)) = self.from_grid(state)
+            && let Some((line, causes)) = self.grid_line(state)
         {
             state.is_grid_done = true;
             say(state, line, &causes, context);
@@ -444,7 +445,7 @@ mod tests {
             let stood = Fix { date: Micros(0), x, y: car * 10, cause: car as u64 };
             *state.cars.entry(car) = Car { stood: Some(stood), way: Some((1_000.0, 0.0)), ..Car::default() };
         }
-        let (line, causes) = TimingLineOperator::default().from_grid(&state).unwrap();
+        let (line, causes) = TimingLineOperator::default().grid_line(&state).unwrap();
         assert_eq!((line.x, line.heading_x, line.error_m), (420, 1.0, 265));
         assert_eq!(causes, [1, 2, 3, 4]);
     }

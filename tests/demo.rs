@@ -62,6 +62,33 @@ fn the_demo_comes_to_a_backtests_facts_though_killed_on_the_way_and_answers_what
     assert!(told(&["verify", "--server", &demo.url]).contains(&expected));
     let fact = format!("{DUTCH}-0-40000");
     assert_eq!(samples(&told(&["explain", &fact, "--server", &demo.url])), samples(&told(&["explain", &fact, run])));
+
+    // And of the data directory, which is refused while the server has it.
+    let directory = data.to_str().unwrap();
+    for command in [vec!["state", directory, "--at", "lap:30"], vec!["explain", &fact, directory], vec!["verify", directory]] {
+        let line = complaint(&command);
+        assert!(line.contains(directory) && line.contains("--server"), "{command:?}: {line}");
+    }
+    demo.kill();
+    for moment in ["lap:1", "lap:30", "+0:42:10", "seq:400000", "2030-01-01T00:00:00Z"] {
+        let tower = |source| told(&["state", source, "--at", moment, "--format", "json"]);
+        assert_eq!(tower(directory), tower(run), "the tower at {moment}");
+    }
+    assert_eq!(samples(&told(&["explain", &fact, directory])), samples(&told(&["explain", &fact, run])));
+    let verified = told(&["verify", directory, "--restarts", "3"]);
+    assert_eq!(verified.matches(&expected).count(), 5, "stored facts, the ledger and three restarts: {verified}");
+    for (command, words) in [
+        (vec!["state", directory, "--at", "lap:73"], "the leader completed 72"),
+        (vec!["state", directory, "--at", "seq:99999999"], "its last ledger record is seq:"),
+        (vec!["state", directory, "--at", "2001-01-01T00:00:00Z"], "begins later"),
+        (vec!["state", directory, "--session", "7", "--at", "lap:1"], "these sessions: 9920"),
+        (vec!["explain", "9920-0-99999999", directory], "the last one is"),
+        (vec!["explain", "9920-1-1", directory], "epoch 0"),
+        (vec!["state", run, "--session", "9920", "--at", "lap:1"], "holds one session"),
+    ] {
+        let line = complaint(&command);
+        assert!(line.contains(words), "{command:?}: {line}");
+    }
 }
 
 /// The lines of the tower, without what stands above it.

@@ -2,7 +2,6 @@
 //! which most topics are missing. What is not known is null and declared, and nothing is invented.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "oracles are files")]
 
 mod race;
 

@@ -93,10 +93,10 @@ fn of_log(logged: &LoggedSession, arguments: &Arguments) -> Result<Value> {
     if logged.epoch() != fact_id.epoch {
         bail!("{}: this is session {}, epoch {}: it holds no fact {fact_id}", named(), logged.session_key(), logged.epoch());
     }
-    let Some((kind, header, body, causes)) = logged.explain(fact_id.fact_seq).with_context(named)? else {
+    let Some(fact) = logged.explain(fact_id.fact_seq).with_context(named)? else {
         bail!("{}: there is no fact {fact_id}: the last one is {}", named(), logged.last_fact_seq());
     };
-    explained(fact_id, kind, &header, &body, causes.iter().map(Cause::to_json).collect())
+    explained(fact_id, fact.kind, &fact.header, &fact.body, fact.causes.iter().map(Cause::to_json))
 }
 
 fn of_files(arguments: &Arguments, settings: &Settings) -> Result<Value> {
@@ -126,17 +126,17 @@ fn of_files(arguments: &Arguments, settings: &Settings) -> Result<Value> {
     };
     let causes: BTreeSet<u64> = header.causes.iter().map(|&seq| seq as u64).collect();
     let lines = ledger::find(source.recording.archive(), &causes).with_context(named)?;
-    explained(fact_id, kind, &header, &body?, lines.iter().map(cause).collect())
+    explained(fact_id, kind, &header, &body?, lines.iter().map(cause))
 }
 
 /// A fact and its causes as the protocol writes them, with all that stands in the fact's header.
-fn explained(fact_id: FactId, kind: &str, header: &FactHeader, body: &FactBody, causes: Vec<Value>) -> Result<Value> {
+fn explained(fact_id: FactId, kind: &str, header: &FactHeader, body: &FactBody, causes: impl Iterator<Item = Value>) -> Result<Value> {
     let mut fact = Map::new();
     fact.insert("fact_id".to_owned(), fact_id.to_string().into());
     for part in [serde_json::to_value(header)?, serde_json::to_value(body)?] {
         fact.extend(part.as_object().cloned().into_iter().flatten());
     }
-    Ok(json!({"channel": kind, "fact": fact, "causes": causes}))
+    Ok(json!({"channel": kind, "fact": fact, "causes": causes.collect::<Vec<_>>()}))
 }
 
 /// A cause as the protocol writes it.

@@ -29,6 +29,15 @@ use crate::settings::Settings;
 /// Facts read at a time.
 const PAGE_FACTS: usize = 20_000;
 
+/// A fact as the log holds it.
+pub(crate) struct LoggedFact {
+    pub(crate) kind: &'static str,
+    pub(crate) header: FactHeader,
+    pub(crate) body: FactBody,
+    /// The ledger records that it came from.
+    pub(crate) causes: Vec<Cause>,
+}
+
 /// A session of an idle data directory. The directory is locked as long as this lives.
 pub(crate) struct LoggedSession {
     log: EmbeddedLog,
@@ -74,15 +83,15 @@ impl LoggedSession {
         Ok(session)
     }
 
-    /// A fact of it, its kind, and the ledger records that it came from.
-    pub(crate) fn explain(&self, fact_seq: u64) -> Result<Option<(&'static str, FactHeader, FactBody, Vec<Cause>)>> {
+    /// A fact of it.
+    pub(crate) fn explain(&self, fact_seq: u64) -> Result<Option<LoggedFact>> {
         let Some(facts) = self.log.fact(self.session_key(), self.epoch(), fact_seq)? else { return Ok(None) };
         let Some(fact) = facts.iter().next() else { return Ok(None) };
         let (header, mut body) = fact.header()?;
         let body = FactBody::decode(fact.kind.name, &mut body).context("the fact's kind has no body in this version")??;
         let seqs: Vec<u64> = header.causes.iter().map(|&seq| seq as u64).collect();
         let causes = records(&self.log, self.session_key(), &seqs)?;
-        Ok(Some((fact.kind.name, header, body, causes)))
+        Ok(Some(LoggedFact { kind: fact.kind.name, header, body, causes }))
     }
 
     /// The number of the last fact published.

@@ -86,8 +86,6 @@ impl Pacer {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "the moment that time is counted from")]
-
     use super::*;
 
     const MS: i64 = 1_000;

@@ -287,7 +287,7 @@ fn generate_key(body: &mut String, schema: &Value) {
 
 /// Records of raw samples above this many bytes are boxed in [`Sample`], so that the small ones that come by the hundred thousand are
 /// cheap to move.
-const UNBOXED_BYTES_MAX: usize = 96;
+const UNBOXED_BYTES_MAX: usize = 72;
 
 /// Whether `Sample` holds a record in a box.
 fn is_boxed(schema: &Value) -> bool {
@@ -298,6 +298,7 @@ fn is_boxed(schema: &Value) -> bool {
 fn size_of_type(schema: &Value) -> usize {
     match schema {
         Value::String(name) => match name.as_str() {
+            "null" => 0,
             "boolean" => 1,
             "int" => 4,
             "long" | "double" => 8,

@@ -99,6 +99,25 @@ impl<'a> Reader<'a> {
     /// When the bytes end inside it or it exceeds 64 bits.
     #[inline]
     pub fn long(&mut self) -> Result<i64, DecodeError> {
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(zigzag(u64::from(*byte)));
+        }
+        if let Some(head) = self.rest.first_chunk() {
+            let word = u64::from_le_bytes(*head);
+            let last_bytes = !word & 0x8080_8080_8080_8080;
+            if last_bytes != 0 {
+                let bits = last_bytes.trailing_zeros() + 1;
+                self.rest = &self.rest[bits as usize / 8..];
+                return Ok(zigzag(without_top_bits(word & (u64::MAX >> (64 - bits)))));
+            }
+        }
+        self.long_by_byte()
+    }
+
+    /// A number of more than eight bytes, or one of the last eight bytes.
+    #[cold]
+    fn long_by_byte(&mut self) -> Result<i64, DecodeError> {
         let mut value = 0_u64;
         let mut shift = 0;
         for (index, &byte) in self.rest.iter().enumerate() {
@@ -108,7 +127,7 @@ impl<'a> Reader<'a> {
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 self.rest = &self.rest[index + 1..];
-                return Ok(((value >> 1) as i64) ^ -((value & 1) as i64));
+                return Ok(zigzag(value));
             }
             shift += 7;
         }
@@ -139,10 +158,39 @@ impl<'a> Reader<'a> {
     }
 }
 
+const fn zigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// Eight bytes, least first, without the top bit of each: their 56 bits close together, joined by pairs.
+const fn without_top_bits(word: u64) -> u64 {
+    let pairs = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    fours & 0x0000_0000_0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4
+}
+
+/// The reverse of [`without_top_bits`], for numbers of at most 56 bits.
+const fn with_top_bits(number: u64) -> u64 {
+    let fours = number & 0x0000_0000_0fff_ffff | (number & 0x00ff_ffff_f000_0000) << 4;
+    let pairs = fours & 0x0000_3fff_0000_3fff | (fours & 0x0fff_c000_0fff_c000) << 2;
+    pairs & 0x007f_007f_007f_007f | (pairs & 0x3f80_3f80_3f80_3f80) << 1
+}
+
 /// Appends `value` as a zigzag variable-length number.
 #[inline]
 pub fn write_long(value: i64, out: &mut Vec<u8>) {
     let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    if zigzag < 0x80 {
+        return out.push(zigzag as u8);
+    }
+    if zigzag < 1 << 56 {
+        // All eight bytes at once, and those not needed taken off again: most numbers of more than one byte are moments.
+        let unused = zigzag.leading_zeros() as usize - 8;
+        let unused_bytes = unused / 7;
+        let more_follow = 0x8080_8080_8080_8080 >> (8 * (unused_bytes + 1));
+        out.extend_from_slice(&(with_top_bits(zigzag) | more_follow).to_le_bytes());
+        return out.truncate(out.len() - unused_bytes);
+    }
     while zigzag >= 0x80 {
         out.push(zigzag as u8 | 0x80);
         zigzag >>= 7;
@@ -488,6 +536,13 @@ mod tests {
         }
         for value in edges {
             assert_eq!(long(&number(value)), Ok(value), "{value}");
+            // Alone a number is read byte by byte, before others in one go.
+            for next in [0x00, 0xff] {
+                let mut followed = number(value);
+                followed.extend([next; 10]);
+                let mut reader = Reader::new(&followed);
+                assert_eq!((reader.long(), reader.rest()), (Ok(value), &[next; 10][..]), "{value}");
+            }
         }
     }
 

@@ -8,6 +8,8 @@
 //! A throttle or brake of 104 and a location of (0, 0, 0) mean "no reading" (OpenF1). A sample whose date is among the last ones kept
 //! is a duplicate and dropped; one older than all of those is late or replayed after a reconnect, and rejected.
 
+use std::collections::VecDeque;
+
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
 use pitwall_schemas::facts::{Channel, Telemetry, TelemetrySample};
@@ -77,12 +79,12 @@ struct CarReading {
 /// The newest readings of one channel of one car, by date.
 #[derive(Debug, Serialize, Deserialize)]
 struct Recent<T> {
-    readings: Vec<(Micros, T)>,
+    readings: VecDeque<(Micros, T)>,
 }
 
 impl<T> Default for Recent<T> {
     fn default() -> Self {
-        Self { readings: Vec::new() }
+        Self { readings: VecDeque::new() }
     }
 }
 
@@ -105,7 +107,7 @@ impl<T: Copy> Recent<T> {
             if at == 0 {
                 return Kept::TooOld;
             }
-            self.readings.remove(0);
+            self.readings.pop_front();
             at -= 1;
         }
         self.readings.insert(at, (date, reading));

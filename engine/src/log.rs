@@ -132,7 +132,7 @@ pub trait EventLog {
     fn ledger(&mut self, session_key: i32, from_seq: u64) -> Result<Vec<Vec<u8>>, Self::Error>;
 
     /// Raw records of the session from `positions` on, at most about `records_max` but at least the next of each stream that has one; a
-    /// stream without a position starts at its beginning.
+    /// stream without a position starts at its beginning. What has been appended may take a moment to come.
     ///
     /// # Errors
     /// When the log cannot be reached.

@@ -10,6 +10,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pitwall_engine::facts::{EncodedFact, FactBatch};
 use pitwall_engine::hash::Digest;
@@ -32,6 +34,9 @@ use crate::scan::Scan;
 use crate::schemas::{SchemaIds, Streams};
 use crate::topics as deployment;
 use crate::writer::{Keeper, Outgoing, Writer};
+
+/// How often the ledger is read again while a commit of this process cannot be seen yet.
+const VISIBLE_POLL: Duration = Duration::from_millis(2);
 
 /// A client of the log. Clones share its fences and what it knows of the ledger; each has readers of its own.
 pub struct KafkaLog {
@@ -65,6 +70,8 @@ struct Partition {
     ingests: BTreeMap<i32, Writer>,
     ledger: Scan,
     sessions: BTreeMap<i32, Blocks>,
+    /// The last record of each session that this process has committed and not yet read.
+    committed: BTreeMap<i32, u64>,
     keyframes: Scan,
     /// Session, graph and record of every keyframe, and its offset.
     keyframe_offsets: BTreeMap<(i32, [u8; 32], u64), i64>,
@@ -246,6 +253,7 @@ impl Shared {
             ingests: BTreeMap::new(),
             ledger: scan(topics::LEDGER)?,
             sessions: BTreeMap::new(),
+            committed: BTreeMap::new(),
             keyframes: scan(topics::KEYFRAMES)?,
             keyframe_offsets: BTreeMap::new(),
             sources: scan(topics::SOURCES)?,
@@ -391,6 +399,25 @@ impl Partition {
                 Err(CommitError::Unknown) => return Err(options.silence("asking what became of a commit")),
             }
         }
+        let end = Instant::now() + options.timeout();
+        loop {
+            self.read_ledger()?;
+            // The broker answers a commit before readers see it.
+            let is_visible = |(session_key, last_seq): (&i32, &u64)| {
+                self.sessions.get(session_key).and_then(|blocks| blocks.standing).is_some_and(|standing| standing.last_seq >= *last_seq)
+            };
+            if self.committed.iter().all(is_visible) {
+                self.committed.clear();
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(options.silence("waiting until a commit can be read"));
+            }
+            thread::sleep(VISIBLE_POLL);
+        }
+    }
+
+    fn read_ledger(&mut self) -> Result<(), KafkaLogError> {
         let sessions = &mut self.sessions;
         let topic = self.ledger.topic().to_owned();
         self.ledger.catch_up(|message| {
@@ -499,11 +526,13 @@ impl EventLog for KafkaLog {
         if partition.fences.get(&unit.session_key) != Some(&fence.0) {
             return Err(CommitError::Fenced);
         }
-        let Partition { writer, ledger, .. } = &mut *partition;
+        let Partition { writer, ledger, committed, .. } = &mut *partition;
         let Some(open) = writer else { return Err(CommitError::Fenced) };
         let result = self.shared.write_unit(open, number, ledger, unit);
-        if result == Err(CommitError::Fenced) {
-            *writer = None;
+        match result {
+            Ok(()) => drop(committed.insert(unit.session_key, unit.head.last_seq)),
+            Err(CommitError::Fenced) => *writer = None,
+            Err(CommitError::Aborted | CommitError::Unknown) => {}
         }
         result
     }

@@ -1,5 +1,6 @@
 //! Joining operators into a graph, by type.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
@@ -244,6 +245,7 @@ impl<S: Event> GraphBuilder<S> {
             streams: inputs.streams,
             publication,
             kind_seq: 0,
+            saved_length: Cell::default(),
             node,
         }));
         Stream { node, value: PhantomData }

@@ -1,12 +1,14 @@
 //! One operator in a graph: its state, its output of this turn, and the joints that feed it.
 
 use std::any::Any;
+use std::cell::Cell;
 
 use pitwall_schemas::shared::KnownAtQuality;
 use serde::{Deserialize, Serialize};
 
 use super::Trigger;
 use crate::facts::{FactBatch, Kind, Stamp};
+use crate::keyframe::state_bytes;
 use crate::operator::{Context, Emission, Operator};
 use crate::turn::{CauseRange, Turn};
 use crate::{Event, Micros};
@@ -52,6 +54,8 @@ pub(super) struct OperatorNode<S, O: Operator> {
     pub(super) publication: Option<Publication<O::Output>>,
     pub(super) kind_seq: u64,
     pub(super) node: u16,
+    /// Bytes of the state when it was last saved.
+    pub(super) saved_length: Cell<usize>,
 }
 
 pub(super) struct Publication<T> {
@@ -136,7 +140,9 @@ impl<S: Event, O: Operator> Node<S> for OperatorNode<S, O> {
     }
 
     fn save(&self) -> SavedNode {
-        let state = postcard::to_stdvec(&self.state).expect("operator states hold only serialisable values");
+        // A little longer than the last time, as states mostly are.
+        let state = state_bytes(&self.state, self.saved_length.get() / 8 * 9 + 64);
+        self.saved_length.set(state.len());
         SavedNode { name: O::NAME.to_owned(), version: O::VERSION, kind_seq: self.kind_seq, state }
     }
 

@@ -50,46 +50,74 @@ const PIECE: usize = 16 * 1_024;
 /// The stream is cut every 16 KiB and each piece is hashed together with the digest before it, so the result depends on the bytes
 /// alone, never on how they were batched. BLAKE3's own hasher cannot be stored; this can.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct RunningHash {
+    /// The digest of all pieces before, and behind it the piece that grows: BLAKE3 hashes several times as fast what lies in one place.
+    link: Vec<u8>,
+    length: u64,
+}
+
+/// A [`RunningHash`] as keyframes hold it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
     chain: Digest,
     length: u64,
     #[serde(with = "serde_bytes")]
     pending: Vec<u8>,
 }
 
+const CHAIN: usize = size_of::<Digest>();
+
 impl Default for RunningHash {
     fn default() -> Self {
-        Self { chain: Digest::default(), length: 0, pending: Vec::with_capacity(PIECE) }
+        Self::new(Digest::default(), 0, &[])
     }
 }
 
 impl RunningHash {
+    fn new(chain: Digest, length: u64, pending: &[u8]) -> Self {
+        let mut link = Vec::with_capacity(CHAIN + PIECE);
+        link.extend_from_slice(&chain.0);
+        link.extend_from_slice(pending);
+        Self { link, length }
+    }
+
     /// Takes more bytes of the stream.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.length += bytes.len() as u64;
-        while self.pending.len() + bytes.len() >= PIECE {
-            let (head, tail) = bytes.split_at(PIECE - self.pending.len());
-            self.pending.extend_from_slice(head);
-            self.chain = link(self.chain, &self.pending);
-            self.pending.clear();
+        while self.link.len() + bytes.len() >= CHAIN + PIECE {
+            let (head, tail) = bytes.split_at(CHAIN + PIECE - self.link.len());
+            self.link.extend_from_slice(head);
+            let chain = Digest::of(&self.link);
+            self.link.clear();
+            self.link.extend_from_slice(&chain.0);
             bytes = tail;
         }
-        self.pending.extend_from_slice(bytes);
+        self.link.extend_from_slice(bytes);
     }
 
     /// The hash of everything taken so far.
     #[must_use]
     pub fn digest(&self) -> Digest {
+        let (chain, pending) = self.link.split_at(CHAIN);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.chain.0).update(&self.length.to_le_bytes()).update(&self.pending);
+        hasher.update(chain).update(&self.length.to_le_bytes()).update(pending);
         Digest(*hasher.finalize().as_bytes())
     }
 }
 
-fn link(chain: Digest, piece: &[u8]) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&chain.0).update(piece);
-    Digest(*hasher.finalize().as_bytes())
+impl From<Stored> for RunningHash {
+    fn from(stored: Stored) -> Self {
+        Self::new(stored.chain, stored.length, &stored.pending)
+    }
+}
+
+impl From<RunningHash> for Stored {
+    fn from(hash: RunningHash) -> Self {
+        let (chain, pending) = hash.link.split_at(CHAIN);
+        let chain = Digest(chain.try_into().expect("the link begins with a digest"));
+        Self { chain, length: hash.length, pending: pending.to_vec() }
+    }
 }
 
 #[cfg(test)]

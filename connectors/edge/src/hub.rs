@@ -155,6 +155,12 @@ impl Feed {
         self.read().position
     }
 
+    /// The session's position and time, and whether it is complete.
+    pub(crate) fn standing(&self) -> (Position, Micros, bool) {
+        let state = self.read();
+        (state.position, state.known_at, state.state == SessionState::Complete)
+    }
+
     /// The session's position, time and clock.
     pub(crate) fn clock(&self) -> (Position, Micros, Clock) {
         let state = self.read();

@@ -8,6 +8,7 @@
 
 pub mod channel;
 mod dashboard;
+mod delayed;
 pub mod hub;
 pub mod message;
 pub mod metrics;

@@ -67,6 +67,9 @@ pub enum Request {
         /// A moment: one snapshot of it and no frames.
         #[serde(default)]
         as_of: Option<String>,
+        /// Session time by which everything comes later, ms.
+        #[serde(default)]
+        delay_ms: Option<i64>,
     },
     /// End a channel of a session.
     Unsubscribe {

@@ -48,6 +48,12 @@ pub struct Options {
     pub table_rows_max: usize,
     /// Facts that a client of a must-deliver channel may catch up from the fact log. One further behind is closed with 1013.
     pub catch_up_facts_max: usize,
+    /// Delayed subscriptions (`delay_ms`) of all connections. One more is answered 503 with an error.
+    pub delayed_max: usize,
+    /// The longest delay of a subscription, ms. A longer one is answered with an error.
+    pub delay_ms_max: i64,
+    /// Time between two looks of a delayed subscription, ms.
+    pub delayed_look_interval_ms: u64,
     /// Subscriptions of one connection. One more is answered with an error.
     pub subscriptions_per_connection_max: usize,
     /// Bytes of a message from a client. A longer one closes the connection with 1009.
@@ -90,6 +96,9 @@ impl Default for Options {
             ring_bytes_max: 4 << 20,
             table_rows_max: 65_536,
             catch_up_facts_max: 4_096,
+            delayed_max: 64,
+            delay_ms_max: 3_600_000,
+            delayed_look_interval_ms: 200,
             subscriptions_per_connection_max: 32,
             message_bytes_max: 4_096,
             messages_per_ping_max: 256,

@@ -32,7 +32,26 @@ pub(crate) struct Past {
     options: Arc<Options>,
     looks: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    delayed: Arc<Semaphore>,
     cache: Mutex<Cache>,
+}
+
+/// A ledger record and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) seq: u64,
+    pub(crate) known_at: Micros,
+}
+
+/// What a delayed subscription sees.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// No record more than before.
+    Nothing,
+    /// Rows, and the last record they cover.
+    Rows(Place, Vec<Row>),
+    /// More facts than a client may catch up.
+    TooFar,
 }
 
 /// Facts that a client missed.
@@ -65,9 +84,20 @@ impl Past {
             reader,
             looks: Arc::new(Semaphore::new(options.looks_back_max)),
             reads: Arc::new(Semaphore::new(options.reads_max)),
+            delayed: Arc::new(Semaphore::new(options.delayed_max)),
             options,
             cache: Mutex::default(),
         }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A place among the delayed subscriptions.
+    pub(crate) fn delayed_permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permit = self.delayed.clone().try_acquire_owned();
+        permit.map_err(|_| Problem::busy(format!("there are {} delayed subscriptions already", self.options.delayed_max)))
     }
 
     /// Runs a blocking read off the async threads. The permit lives as long as the read, even when nobody waits for it any more.
@@ -183,6 +213,41 @@ impl Past {
             Ok(CaughtUp::Rows(rows.map_err(|error| ReadError::Unavailable(error.to_string()))?, known_by))
         });
         caught_up.await
+    }
+}
+
+impl Past {
+    /// A channel as of the last record known by then, if that is another than `before`: every fact since, or the newest of each key.
+    pub(crate) async fn seen(
+        &self,
+        session_key: i32,
+        epoch: i32,
+        channel: Channel,
+        before: Option<Place>,
+        known_by: Micros,
+        reads_all: bool,
+    ) -> Result<Seen, Problem> {
+        let facts_max = self.options.catch_up_facts_max;
+        let seen = self.read(move |reader| {
+            let Some(seq) = reader.last_known_by(session_key, known_by)? else { return Ok(Seen::Nothing) };
+            if before.is_some_and(|before| before.seq >= seq) {
+                return Ok(Seen::Nothing);
+            }
+            let Some(known_at) = reader.known_at(session_key, seq)? else { return Ok(Seen::Nothing) };
+            let place = Place { seq, known_at };
+            if !reads_all {
+                return Ok(Seen::Rows(place, table_at(reader, session_key, epoch, channel, known_at)?));
+            }
+            let span = Span { from_fact_seq: 0, known_after: before.map(|before| before.known_at), known_by: Some(known_at) };
+            let facts = reader.history(session_key, epoch, channel, span, facts_max + 1)?;
+            if facts.len() > facts_max {
+                return Ok(Seen::TooFar);
+            }
+            let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
+            let rows: Result<Vec<Row>, _> = rows.collect();
+            Ok(Seen::Rows(place, rows.map_err(|error| ReadError::Unavailable(error.to_string()))?))
+        });
+        seen.await
     }
 }
 

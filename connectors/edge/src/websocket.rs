@@ -28,6 +28,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::channel::Channel;
+use crate::delayed::{Delayed, Told};
 use crate::hub::{Feed, Step};
 use crate::message::{self, Envelope, Position, Request as Asked, SessionName};
 use crate::past::CaughtUp;
@@ -52,6 +53,7 @@ struct Opening {
     session: String,
     since: Option<Position>,
     as_of: Option<String>,
+    delay_ms: Option<i64>,
 }
 
 /// Turns a request into a WebSocket; what it asks for is looked at afterwards, since browsers show pages a close code but no status.
@@ -110,7 +112,8 @@ fn opening(uri: &hyper::Uri) -> Result<Option<Opening>, Problem> {
                 _ => return Err(Problem::bad_request("`epoch` and `seq` make a position together: give both")),
             };
             let as_of = parameters.one("as_of", "a moment")?;
-            Some(Opening { channel: (*channel).to_owned(), session: (*session).to_owned(), since, as_of })
+            let delay_ms = parameters.one::<i64>("delay_ms", "a time in milliseconds")?;
+            Some(Opening { channel: (*channel).to_owned(), session: (*session).to_owned(), since, as_of, delay_ms })
         }
         _ => return Err(Problem::not_found("a WebSocket is /ws or /ws/{channel}/{session}")),
     };
@@ -151,6 +154,8 @@ impl From<Problem> for Refusal {
 struct Subscription {
     feed: Arc<Feed>,
     position: Position,
+    /// A cursor of its own when it is delayed.
+    delayed: Option<Delayed>,
 }
 
 /// Whether the client has shown life since the last ping.
@@ -171,6 +176,8 @@ struct Client {
     heads: BTreeMap<i32, watch::Receiver<u64>>,
     life: Life,
     wakes_at: tokio::time::Instant,
+    /// When a delayed subscription looks again.
+    looks_at: Option<tokio::time::Instant>,
     messages: usize,
     errors: usize,
 }
@@ -192,6 +199,7 @@ impl Client {
             heads: BTreeMap::new(),
             life: Life::Shown,
             wakes_at,
+            looks_at: None,
             messages: 0,
             errors: 0,
         };
@@ -208,7 +216,10 @@ impl Client {
         if let Some(opening) = opening {
             let session = SessionName::read(&opening.session);
             let subscribed = match session {
-                Some(session) => self.subscribe(&opening.channel, session, opening.since, opening.as_of.as_deref()).await,
+                Some(session) => {
+                    let Opening { channel, since, as_of, delay_ms, .. } = &opening;
+                    self.subscribe(channel, session, *since, as_of.as_deref(), *delay_ms).await
+                }
                 None => Err(Refusal {
                     status: 404,
                     detail: format!("`{}` is no session: write its number or `latest`", shown(&opening.session)),
@@ -220,7 +231,7 @@ impl Client {
         let mut stops = self.edge.stops.clone();
         loop {
             let has_more = self.deliver().await?;
-            let Self { socket, heads, wakes_at, .. } = self;
+            let Self { socket, heads, wakes_at, looks_at, .. } = self;
             tokio::select! {
                 message = socket.next() => match message {
                     Some(message) => self.hear(message?).await?,
@@ -228,6 +239,7 @@ impl Client {
                 },
                 () = moved(heads, has_more) => {}
                 () = sleep_until(*wakes_at) => self.ping().await?,
+                () = sleep_until(looks_at.unwrap_or(*wakes_at)), if looks_at.is_some() => {}
                 () = stopping(&mut stops) => return Err(End::Close(1001, "the server stops".to_owned())),
             }
         }
@@ -240,10 +252,24 @@ impl Client {
         let mut has_more = false;
         let mut bytes = 0;
         let bytes_max = self.edge.hub.options().write_bytes_max;
+        self.looks_at = None;
         for ((session_key, channel), subscription) in &mut self.subscriptions {
             if bytes > bytes_max {
                 has_more = true;
                 break;
+            }
+            if let Some(delayed) = &mut subscription.delayed {
+                match delayed.next(&self.edge.past, &subscription.feed, *channel).await {
+                    Ok(Told::Nothing) => {}
+                    Ok(Told::Later(at)) => self.looks_at = Some(self.looks_at.map_or(at, |before| before.min(at))),
+                    Ok(Told::Message(text)) => {
+                        bytes += text.len();
+                        messages.push(text.into());
+                    }
+                    Ok(Told::TooFar) => return Err(too_far()),
+                    Err(problem) => return Err(End::Close(1013, problem.detail)),
+                }
+                continue;
             }
             match subscription.feed.after(*channel, subscription.position) {
                 Step::Next(Next::Nothing) => {}
@@ -317,7 +343,9 @@ impl Client {
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
         };
         let answer = match serde_json::from_str::<Asked>(&text) {
-            Ok(Asked::Subscribe { channel, session, since, as_of }) => self.subscribe(&channel, session, since, as_of.as_deref()).await,
+            Ok(Asked::Subscribe { channel, session, since, as_of, delay_ms }) => {
+                self.subscribe(&channel, session, since, as_of.as_deref(), delay_ms).await
+            }
             Ok(Asked::Unsubscribe { channel, session }) => self.unsubscribe(&channel, session).map(|()| None),
             Err(error) => Err(Refusal::from(Problem::bad_request(format!("the message cannot be read: {error}")))),
         };
@@ -363,12 +391,13 @@ impl Client {
         session: SessionName,
         since: Option<Position>,
         as_of: Option<&str>,
+        delay_ms: Option<i64>,
     ) -> Result<Option<String>, Refusal> {
         let (feed, channel) = self.find(channel, session)?;
+        if usize::from(since.is_some()) + usize::from(as_of.is_some()) + usize::from(delay_ms.is_some()) > 1 {
+            return Err(Problem::bad_request("`since` goes on, `as_of` looks back, `delay_ms` comes later: give one of them").into());
+        }
         if let Some(as_of) = as_of {
-            if since.is_some() {
-                return Err(Problem::bad_request("`since` goes on, `as_of` looks back: give one of them").into());
-            }
             return look_back(&self.edge.clone(), &feed, channel, as_of).await.map(Some);
         }
         let key = (feed.session_key(), channel);
@@ -381,9 +410,16 @@ impl Client {
             let detail = format!("a connection has at most {subscriptions_max} subscriptions: open another one");
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into());
         }
+        let delayed = delay_ms.map(|delay_ms| Delayed::begin(&self.edge.past, delay_ms)).transpose()?;
         self.heads.entry(key.0).or_insert_with(|| feed.head());
+        if delayed.is_some() {
+            // Its snapshot is what it delivers first.
+            let position = feed.position();
+            self.subscriptions.insert(key, Subscription { feed, position, delayed });
+            return Ok(None);
+        }
         let start = feed.start(channel, since);
-        self.subscriptions.insert(key, Subscription { feed, position: start.position });
+        self.subscriptions.insert(key, Subscription { feed, position: start.position, delayed: None });
         Ok(Some(start.text))
     }
 
@@ -462,9 +498,13 @@ async fn look_back(edge: &Edge, feed: &Feed, channel: Channel, as_of: &str) -> R
     Ok(envelope.write("snapshot", None, &crate::ring::join(&table.rows)))
 }
 
+/// More facts are missing than a client may catch up.
+fn too_far() -> End {
+    End::Close(1013, "too far behind: begin again without `since`".to_owned())
+}
+
 /// The frame of all facts of a must-deliver channel that have left the ring.
 async fn catch_up(edge: &Edge, session_key: i32, channel: Channel, position: Position, through: u64) -> Result<Utf8Bytes, End> {
-    let too_far = |detail: String| End::Close(1013, detail);
     match edge.past.catch_up(session_key, channel, position, through).await {
         Ok(CaughtUp::Rows(rows, known_at)) => {
             metrics::counter!(crate::metrics::CAUGHT_UP_FACTS).increment(rows.len() as u64);
@@ -472,7 +512,7 @@ async fn catch_up(edge: &Edge, session_key: i32, channel: Channel, position: Pos
             let envelope = Envelope { channel: channel.name(), session_key, position: covered, known_at };
             Ok(envelope.write("frame", Some(position.seq), &crate::ring::join(&rows)).into())
         }
-        Ok(CaughtUp::TooFar) => Err(too_far("too far behind: begin again without `since`".to_owned())),
-        Err(problem) => Err(too_far(problem.detail)),
+        Ok(CaughtUp::TooFar) => Err(too_far()),
+        Err(problem) => Err(End::Close(1013, problem.detail)),
     }
 }

@@ -353,3 +353,63 @@ async fn a_thousand_clients_each_get_every_frame_the_same_bytes() {
     }
     server.stop().await;
 }
+
+fn laps_of(message: &serde_json::Value) -> Vec<i64> {
+    message["rows"].as_array().unwrap().iter().map(|row| row["lap_number"].as_i64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_delayed_client_is_told_what_was_known_that_long_ago_each_fact_once() {
+    let mut feeder = Feeder::new(support::Options { delayed_look_interval_ms: 1, ..options() });
+    for lap in 1..=10 {
+        feeder.lap(4, lap);
+    }
+    let server = Server::start(&feeder).await;
+    let mut client = server.connect("/ws/laps/9920?delay_ms=3000").await;
+    let snapshot = client.hear().await;
+    assert_eq!((&snapshot["type"], &snapshot["seq"], laps_of(&snapshot)), (&json!("snapshot"), &json!(6), (1..=7).collect()));
+    for lap in 11..=15 {
+        feeder.lap(4, lap);
+        let frame = client.hear().await;
+        assert_eq!((&frame["type"], &frame["prev"], laps_of(&frame)), (&json!("frame"), &json!(lap - 5), vec![i64::from(lap) - 3]));
+    }
+}
+
+#[tokio::test]
+async fn a_delayed_table_comes_whole_when_it_changes_and_only_then() {
+    let mut feeder = Feeder::new(support::Options { delayed_look_interval_ms: 1, ..options() });
+    feeder.position(4, 1);
+    let server = Server::start(&feeder).await;
+    let mut client = server.connect("/ws").await;
+    client.say(json!({"type": "subscribe", "channel": "positions", "session": "latest", "delay_ms": 2000}).to_string()).await;
+    let snapshot = client.hear().await;
+    assert_eq!((&snapshot["type"], &snapshot["rows"]), (&json!("snapshot"), &json!([])), "nothing is that old yet");
+    feeder.position(81, 2);
+    feeder.lap(4, 1);
+    let frame = client.hear().await;
+    assert_eq!((&frame["seq"], &frame["prev"], frame["rows"].as_array().unwrap().len()), (&json!(0), &json!(null), 1));
+    feeder.lap(4, 2);
+    let frame = client.hear().await;
+    assert_eq!((&frame["seq"], frame["rows"].as_array().unwrap().len()), (&json!(1), 2));
+    // The records after it, which change no place, are silent.
+    feeder.lap(4, 3);
+    feeder.position(4, 2);
+    feeder.lap(4, 4);
+    feeder.lap(4, 5);
+    assert_eq!(client.hear().await["rows"][0]["position"], 2);
+}
+
+#[tokio::test]
+async fn a_delay_out_of_bounds_beside_a_position_or_one_too_many_is_refused() {
+    let mut feeder = Feeder::new(support::Options { delayed_max: 1, delay_ms_max: 60_000, ..options() });
+    feeder.position(4, 1);
+    let server = Server::start(&feeder).await;
+    for target in ["delay_ms=-1", "delay_ms=60001", "delay_ms=1000&as_of=seq:0", "delay_ms=1000&epoch=0&seq=0"] {
+        let refused = server.connect(&format!("/ws/positions/9920?{target}")).await.hear().await;
+        assert_eq!((&refused["type"], &refused["status"]), (&json!("error"), &json!(400)), "{target}");
+    }
+    let mut first = server.connect("/ws/positions/9920?delay_ms=1000").await;
+    assert_eq!(first.hear().await["type"], "snapshot");
+    let mut second = server.connect("/ws/positions/9920?delay_ms=1000").await;
+    assert_eq!(second.hear().await["status"], 503);
+}

@@ -77,11 +77,13 @@ pub struct LapsOperator {
     pub sector_sum_ms_max: i32,
     /// How far an accurate lap may end from when the next one begins, ms.
     pub boundary_ms_max: i64,
+    /// Mini-sectors of a sector. A document with more is rejected: circuits have up to 12.
+    pub mini_sectors_max: usize,
 }
 
 impl Default for LapsOperator {
     fn default() -> Self {
-        Self { late_time_ms: 10_000, sector_sum_ms_max: 3, boundary_ms_max: 250 }
+        Self { late_time_ms: 10_000, sector_sum_ms_max: 3, boundary_ms_max: 250, mini_sectors_max: 64 }
     }
 }
 
@@ -740,6 +742,7 @@ impl Operator for LapsOperator {
             ("late_time_ms", self.late_time_ms.to_string()),
             ("sector_sum_ms_max", self.sector_sum_ms_max.to_string()),
             ("boundary_ms_max", self.boundary_ms_max.to_string()),
+            ("mini_sectors_max", self.mini_sectors_max.to_string()),
         ]
     }
 }
@@ -749,6 +752,14 @@ impl Handle<Lap> for LapsOperator {
         let driver_number = document.driver_number;
         if document.lap_number < 1 {
             return context.reject(format!("car {driver_number}'s lap {}: laps count from 1", document.lap_number));
+        }
+        let sectors = [&document.segments_sector_1, &document.segments_sector_2, &document.segments_sector_3];
+        if let Some(codes) = sectors.into_iter().flatten().find(|codes| codes.len() > self.mini_sectors_max) {
+            let (count, limit) = (codes.len(), self.mini_sectors_max);
+            return context.reject(format!(
+                "a sector of car {driver_number}'s lap {} has {count} mini-sectors, more than {limit}",
+                document.lap_number
+            ));
         }
         if state.rules.is_race && state.rules.is_after_the_end(document.date_start) {
             return;
@@ -1361,6 +1372,14 @@ mod tests {
         let bench = play([(25_000, Sample::from(document))]);
         let (_, fact) = newest(&bench, 1, 5);
         assert_eq!((fact.segments_1, fact.segments_2, fact.sector_1_ms), (vec![0, 2_049], vec![], None));
+    }
+
+    #[test]
+    fn a_sector_of_more_mini_sectors_than_the_limit_is_rejected() {
+        let document = Lap { segments_sector_2: Some(vec![Some(2_049); 65]), ..version(1, 5, 0, [None; 4]) };
+        let bench = play([(25_000, Sample::from(document))]);
+        assert_eq!(bench.rejections(), ["a sector of car 1's lap 5 has 65 mini-sectors, more than 64"]);
+        assert!(bench.facts::<facts::Lap>().is_empty());
     }
 
     /// A race of some cars as the feed tells it: four versions of each lap, in order of arrival.

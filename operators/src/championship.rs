@@ -306,6 +306,7 @@ mod tests {
         assert_eq!(bench.rejections(), ["the championship has more than 1 teams", "a team's name has 8 bytes, more than 7"]);
     }
 
+    /// Case 22.
     #[test]
     fn points_published_later_correct_the_standing() {
         let mut bench = race();

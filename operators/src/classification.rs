@@ -665,7 +665,7 @@ mod tests {
         bench
     }
 
-    // Case 21.
+    /// Case 21.
     #[test]
     fn a_penalised_winner_on_the_road_is_not_the_provisional_winner() {
         let mut bench = race(5);
@@ -708,7 +708,6 @@ mod tests {
         assert_eq!((order(&bench), newest(&bench, 1).status), (vec![4, 16], ResultStatus::Disqualified));
     }
 
-    // Case 22.
     /// Case 11: at Zandvoort in 2023 the laps before a restart ended in the pit lane, in another order.
     #[test]
     fn after_a_restart_the_order_is_the_timing_lines_and_not_that_of_the_laps_ends() {
@@ -767,6 +766,7 @@ mod tests {
         assert_eq!((order(&bench), newest(&bench, 16).laps_completed), (vec![1, 4, 16], Some(4)), "laps come before time");
     }
 
+    /// Case 22.
     #[test]
     fn a_result_published_days_later_corrects_the_official_one_and_leaves_history_visible() {
         let mut bench = race(5);
@@ -917,7 +917,7 @@ mod tests {
         cars.map(|car| (car, 80.0 + f64::from(car))).collect()
     }
 
-    // Case 8.
+    /// Case 8.
     #[test]
     fn of_20_cars_15_then_10_go_on_and_of_22_it_is_16_then_10() {
         for (cars, first, second) in [(20, 15, 10), (22, 16, 10)] {
@@ -929,7 +929,7 @@ mod tests {
         }
     }
 
-    // Case 6.
+    /// Case 6.
     #[test]
     fn a_third_segment_slower_than_the_second_decides() {
         let (one, two) = (times(1..=20), times(1..=15));
@@ -953,7 +953,7 @@ mod tests {
         assert_eq!(order(&bench), [2, 1]);
     }
 
-    // Case 7.
+    /// Case 7.
     #[test]
     fn a_qualifying_lap_finished_after_the_session_finished_still_counts() {
         let mut bench = qualifying(2, &[&[(1, 80.0), (2, 81.0)]]);

@@ -280,6 +280,7 @@ mod tests {
         assert!(bench.facts::<Gap>().is_empty(), "the first of a qualifying leads nobody");
     }
 
+    /// Case 13.
     #[test]
     fn a_lapped_cars_last_laps_are_held_while_the_feed_is_silent() {
         let bench = play([
@@ -294,6 +295,7 @@ mod tests {
         assert_eq!(facts[1].0.causes, [1, 2], "the record that said it and the record that went silent");
     }
 
+    /// Case 13.
     #[test]
     fn held_laps_end_with_unlapping() {
         let bench = play([

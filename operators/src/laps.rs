@@ -955,6 +955,7 @@ mod tests {
         assert_eq!((fact.lap_ms, fact.lap_inferred), (Some(75_007), false));
     }
 
+    /// Case 2.
     #[test]
     fn lap_1_of_a_race_lasts_from_the_session_start_to_lap_2_and_is_marked_as_inferred() {
         let mut bench = play([
@@ -983,6 +984,7 @@ mod tests {
         assert_eq!(newest(&bench, 1, 1).1.lap_ms, Some(81_400));
     }
 
+    /// Case 9: at Monaco in 2024 it was over half an hour.
     #[test]
     fn lap_1_with_a_red_flag_lasts_until_lap_2_however_long() {
         let bench = play([
@@ -1018,6 +1020,7 @@ mod tests {
         assert_eq!(newest(&bench, 4, 1).1.started_at, Some(at_ms(0)));
     }
 
+    /// Case 1.
     #[test]
     fn late_sector_three_belongs_to_the_previous_lap() {
         let bench = play([
@@ -1151,7 +1154,7 @@ mod tests {
         of_car.map(|(_, fact)| (fact.lap_number, fact.is_personal_best)).collect()
     }
 
-    // Cases 3 and 4.
+    /// Cases 3 and 4.
     #[test]
     fn the_personal_best_goes_with_a_deleted_lap_and_returns_with_it() {
         let mut bench = play([
@@ -1283,7 +1286,7 @@ mod tests {
         assert_eq!(best, [(Some(1), true), (Some(1), false), (Some(2), true)]);
     }
 
-    // Case 10.
+    /// Case 10.
     #[test]
     fn the_lap_of_a_restart_is_interrupted_and_never_the_best() {
         let bench = play([

@@ -559,7 +559,7 @@ mod tests {
         newest(bench).into_iter().map(|fact| (fact.counts_f1_2021, fact.counts_pirelli)).collect()
     }
 
-    // Case 20.
+    /// Case 20.
     #[test]
     fn a_three_car_swap_in_one_message_is_three_pairs_in_order_and_none_twice() {
         let mut bench = race(&[1, 4, 16, 44]);
@@ -589,7 +589,7 @@ mod tests {
         assert!(facts(&bench).is_empty());
     }
 
-    // Case 19.
+    /// Case 19.
     #[test]
     fn a_car_passed_in_the_pit_zone_is_corrected_to_pit_when_it_is_out() {
         let mut bench = race(&[1, 4, 16]);
@@ -602,7 +602,7 @@ mod tests {
         assert_eq!(counted(&bench), [(false, false)]);
     }
 
-    // Case 18.
+    /// Case 18.
     #[test]
     fn a_leader_that_pits_under_the_safety_car_and_rejoins_first_is_no_overtake_either_way() {
         let mut bench = race(&[1, 4]);
@@ -623,7 +623,7 @@ mod tests {
         assert_eq!(causes(&bench), [OvertakeCause::Penalty]);
     }
 
-    // Case 15.
+    /// Case 15.
     #[test]
     fn there_is_no_passing_before_the_line_at_the_end_of_the_safety_car() {
         let mut bench = race(&[1, 4, 16]);
@@ -638,7 +638,7 @@ mod tests {
         assert_eq!(causes(&bench), [restart, restart, OvertakeCause::OnTrack]);
     }
 
-    // Case 16.
+    /// Case 16.
     #[test]
     fn virtual_safety_car_ending_allows_no_passing_until_clear() {
         let mut bench = race(&[1, 4]);
@@ -656,7 +656,7 @@ mod tests {
         assert_eq!(causes(&bench), [OvertakeCause::SafetyCarRestart, OvertakeCause::OnTrack]);
     }
 
-    // Case 17.
+    /// Case 17.
     #[test]
     fn a_race_that_ends_under_the_safety_car_has_no_overtakes_that_count() {
         let mut bench = race(&[1, 4, 16]);
@@ -752,7 +752,7 @@ mod tests {
         assert_eq!(causes(&bench), [OvertakeCause::Lapping]);
     }
 
-    // Case 22.
+    /// Case 22.
     #[test]
     fn after_the_finish_a_place_lost_with_a_penalty_is_the_penaltys() {
         let mut bench = race(&[1, 4, 16]);

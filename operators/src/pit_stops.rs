@@ -590,7 +590,7 @@ mod tests {
         said(bench).pop().unwrap().1
     }
 
-    // Case 23.
+    /// Case 23.
     #[test]
     fn two_passes_on_one_lap_are_two_and_a_new_version_corrects_its_own() {
         let mut bench = bench();
@@ -602,7 +602,7 @@ mod tests {
         assert_eq!(said, [(1, Some(21_000), None), (2, None, None), (2, Some(19_500), Some(facts[1].0.fact_seq))]);
     }
 
-    // Case 23.
+    /// Case 23.
     #[test]
     fn a_drive_through_is_no_stop() {
         let mut bench = bench();
@@ -614,7 +614,7 @@ mod tests {
         assert_eq!(kinds, [(PitPassKind::DriveThrough, None, 2), (PitPassKind::Unknown, None, 1)]);
     }
 
-    // Case 23.
+    /// Case 23.
     #[test]
     fn a_pass_without_a_reported_stop_is_no_stop_until_a_stint_tells() {
         let mut bench = bench();

@@ -435,7 +435,7 @@ mod tests {
         RaceControl { category: Some("Flag".into()), flag: Some(name.into()), sector, ..race_control(at_ms(ms), name) }
     }
 
-    // Case 4.
+    /// Case 4.
     #[test]
     fn car_4_is_not_car_44() {
         let facts = said(&[
@@ -460,7 +460,7 @@ mod tests {
         assert_eq!(facts[0].reason.as_deref(), Some("FAILING TO FOLLOW RACE DIRECTORS INSTRUCTIONS - MAXIMUM DELTA TIME"));
     }
 
-    // Case 5.
+    /// Case 5.
     #[test]
     fn one_incident_at_the_track_limits_reported_for_two_laps_counts_once() {
         let facts = said(&[
@@ -534,7 +534,7 @@ mod tests {
         );
     }
 
-    // Case 15.
+    /// Case 15.
     #[test]
     fn a_safety_car_and_a_virtual_one_are_different_messages() {
         let facts = said(&[

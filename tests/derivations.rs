@@ -130,9 +130,8 @@ impl Counts {
                 }
                 FactBody::RaceControl(message) => self.unknown_messages += usize::from(message.kind == MessageKind::Unknown),
                 FactBody::TrackStatus(fact) => {
-                    if std::mem::replace(status, fact.status) != fact.status {
-                        *self.spells.entry(fact.status.symbol()).or_default() += 1;
-                    }
+                    let before = std::mem::replace(status, fact.status);
+                    *self.spells.entry(fact.status.symbol()).or_default() += usize::from(before != fact.status);
                 }
                 FactBody::RaceClock(clock) => self.laps_completed = clock.laps_completed,
                 FactBody::Degradation(line) => {

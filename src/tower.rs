@@ -122,6 +122,7 @@ fn cells(row: &Timing) -> [String; 13] {
         row.stops.to_string(),
         match row.state {
             CarState::Running => "",
+            CarState::InPit => "in pit",
             CarState::PitOut => "pit out",
             CarState::Retired => "retired",
             CarState::Finished => "finished",

@@ -5,14 +5,19 @@
 #![expect(clippy::disallowed_methods, reason = "these tests wait for a browser")]
 
 mod live;
+mod race;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::Continue;
+use std::path::Path;
 use std::time::Instant;
 
 use fantoccini::Client;
 use live::browser::Driver;
 use live::proxy::Proxy;
 use live::{DUTCH, Demo, PATIENCE};
+use pitwall_archive::archive::ArchiveWriter;
+use pitwall_schemas::raw::Sample;
 use pitwall_schemas::time::Micros;
 use serde_json::Value;
 
@@ -435,6 +440,102 @@ async fn mini_sectors_classification_and_radio_of_a_qualifying_equal_the_api() {
     .await;
     eventually(&browser, "return document.getElementById('lap').textContent;", &Value::from("Q2")).await;
     eventually(&browser, "return document.querySelectorAll('#tower-rows tr.cut').length;", &Value::from(1)).await;
+    assert_eq!(driver.errors(&browser).await, Vec::<String>::new(), "errors in the page");
+    browser.close().await.unwrap();
+}
+
+/// The Dutch race without telemetry, with what was published before and after it: the bundled stream holds no grid, standings or result.
+fn write_race_with_what_was_published(path: &Path) {
+    let mut archive = race::dutch();
+    let mut writer = ArchiveWriter::create(path, DUTCH, archive.quality()).unwrap();
+    let mut before = [race::official::starting_grid(), race::official::standings_before()].concat();
+    let mut last = Micros(0);
+    race::for_each(&mut archive, |_, raw| {
+        for document in before.drain(..) {
+            writer.append(raw.received_at, &document).unwrap();
+        }
+        last = raw.received_at;
+        let sample = raw.event.unwrap();
+        if !matches!(sample, Sample::CarData(_) | Sample::Location(_)) {
+            writer.append(last, &sample).unwrap();
+        }
+        Continue(())
+    });
+    for (minutes, document) in (1..).zip([race::official::penalties(last), race::official::session_result()].concat()) {
+        writer.append(last.plus(minutes * 60_000_000), &document).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// The panels that the bundled sessions leave empty, against the API and against what was published: grid, official classification, standings.
+#[tokio::test(flavor = "multi_thread")]
+async fn starting_grid_official_classification_and_championship_are_those_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("dutch_2025_race_with_what_was_published.avro");
+    write_race_with_what_was_published(&archive);
+    let demo = Demo::replay(&archive, DUTCH, &folder.path().join("data"), &["--speed", "inf"]);
+    demo.wait_for("the official classification", |_| {
+        demo.rows("classification", "").iter().filter(|row| row["basis"] == "OFFICIAL").count() == 20
+    });
+    let driver = Driver::start();
+    let browser = driver.browser(1_280, 1_100).await;
+    browser.goto(&demo.url).await.unwrap();
+    tower_when(&browser, "twenty cars in the tower", |shown| shown.rows.len() == 20).await;
+    let mut names = names(&demo);
+    // He drove before this race, and is not in its list of drivers.
+    names.insert(7, "Car 7".to_owned());
+    let told = |shown: Vec<Line>| shown.into_iter().map(|line| line.text).collect::<Vec<_>>();
+
+    open(&browser, "tab-data").await;
+    let grid_of: Words = |row, names| vec![format!("P{}", row["position"]), name(names, &row["driver_number"]), lap_time(&row["lap_ms"])];
+    assert_eq!(assert_told(&browser, ".rows-grid", &demo.rows("starting_grid", ""), &names, grid_of).await, 20);
+    let expected: Vec<String> = race::official::grid()
+        .into_iter()
+        .map(|(car, place, lap)| {
+            let lap = lap.map_or_else(|| "–".to_owned(), |lap| lap_time(&Value::from((lap * 1_000.0).round() as i64)));
+            let qualified = match car {
+                18 => "– | –".to_owned(),
+                87 => "P19 | 1".to_owned(),
+                _ => format!("P{place} | 0"),
+            };
+            format!("P{place} | {} | {qualified} | {lap}", names[&i64::from(car)])
+        })
+        .collect();
+    assert_eq!(told(lines(&browser, ".rows-grid").await), expected);
+
+    open(&browser, "tab-classification").await;
+    eventually(&browser, "return document.querySelectorAll('.rows-classification tbody tr').length;", &Value::from(20)).await;
+    let shown = told(lines(&browser, ".rows-classification").await);
+    let mut published = race::official::session_result().into_iter().map(|document| match document {
+        Sample::SessionResult(line) => (line.driver_number, line.position, line.number_of_laps.unwrap(), line.points.unwrap()),
+        other => panic!("{other:?} is no result"),
+    });
+    assert_eq!(shown.len(), 20);
+    for (line, (car, place, laps, points)) in shown.iter().zip(published.by_ref()) {
+        let place = place.map_or_else(|| "–".to_owned(), |place| place.to_string());
+        let name = &names[&i64::from(car)];
+        assert!(line.starts_with(&place) && line.contains(&format!(" | {place} | {name} | ")), "{line:?} is not {place} {name}");
+        assert!(
+            line.contains(&format!(" | {laps} | ")) && line.contains(&format!(" | {points} | ")),
+            "{line:?}: {laps} laps, {points} points"
+        );
+    }
+    let antonelli = shown.iter().find(|line| line.contains("ANT")).unwrap();
+    assert!(antonelli.starts_with("16 | 16 | ANT | Finished | 6 | 72 | +15 s | 0 | "), "{antonelli:?}");
+    eventually(&browser, "return document.querySelector('#panel-classification .chip strong').textContent;", &Value::from("official"))
+        .await;
+
+    let stand = |row: &Value| row["points_as_it_stands"].as_f64().unwrap();
+    let standing_of: Words = |row, names| {
+        let who =
+            if row["driver_number"].is_null() { row["name"].as_str().unwrap().to_owned() } else { name(names, &row["driver_number"]) };
+        vec![who, row["points_start"].as_f64().unwrap().to_string(), row["points_as_it_stands"].as_f64().unwrap().to_string()]
+    };
+    let rows = demo.rows("championship", "");
+    assert_eq!(assert_told(&browser, ".rows-championship", &rows, &names, standing_of).await, 31);
+    for (who, _, [_, after]) in race::official::standings() {
+        assert!(rows.iter().any(|row| row["name"] == who.as_str() && (stand(row) - after).abs() < 1e-9), "{who}: {after} points");
+    }
     assert_eq!(driver.errors(&browser).await, Vec::<String>::new(), "errors in the page");
     browser.close().await.unwrap();
 }

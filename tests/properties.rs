@@ -9,8 +9,9 @@ use std::ops::ControlFlow::Continue;
 
 use pitwall_archive::archive::Archive;
 use pitwall_engine::facts::EncodedFact;
-use pitwall_engine::session::Output;
-use pitwall_schemas::facts::{FactBody, Lap, Stint};
+use pitwall_engine::session::{Output, Session};
+use pitwall_schemas::facts::{FactBody, Lap, SessionState, Stint};
+use pitwall_schemas::raw::Sample;
 use pitwall_schemas::shared::FactHeader;
 
 /// Hands over the facts of each ledger record together, with the record's number.
@@ -299,6 +300,63 @@ fn after_every_record_the_tower_shows_what_the_other_kinds_say() {
         });
         assert!(compared > 2_000, "{compared} rows");
     }
+}
+
+/// The tower and the classification come to their best laps on different ways; a lap into the pit lane is neither's.
+#[test]
+fn the_towers_best_lap_is_the_classifications_after_every_record_of_qualifying() {
+    let imola = Archive::open(&race::data("imola_2024_qualifying.avro")).unwrap();
+    for archive in [race::mexico(), imola] {
+        let (mut phase, mut tower, mut classified) = (None, BTreeMap::new(), BTreeMap::new());
+        let mut compared = 0;
+        each_record(archive, |seq, facts| {
+            for (_, fact) in facts {
+                match fact {
+                    FactBody::TrackStatus(status) if status.session == SessionState::Started => {
+                        phase = status.qualifying_phase.or(phase);
+                    }
+                    FactBody::Timing(row) => {
+                        tower.insert(row.driver_number, row.best_lap_ms);
+                    }
+                    FactBody::Classification(line) => {
+                        classified.insert(line.driver_number, [line.segment_1_ms, line.segment_2_ms, line.segment_3_ms]);
+                    }
+                    _ => {}
+                }
+            }
+            let Some(phase) = phase else { return };
+            for (car, best_lap_ms) in &tower {
+                let expected = classified.get(car).and_then(|segments| segments[phase as usize - 1]);
+                assert_eq!(*best_lap_ms, expected, "car {car} after ledger record {seq}");
+                compared += usize::from(expected.is_some());
+            }
+        });
+        assert!(compared > 10_000, "{compared} compared");
+    }
+}
+
+/// Bytes of state at the end of each bundled session; a keyframe holds them compressed.
+#[test]
+fn the_state_of_every_session_stays_under_2_mb() {
+    for name in ["dutch_2025_race.avro", "mexico_2025_qualifying.avro", "silverstone_2024_practice_1.avro"] {
+        let mut archive = Archive::open(&race::data(name)).unwrap();
+        let (mut session, mut output, mut largest) = (race::session(&archive), Output::default(), 0);
+        race::for_each(&mut archive, |number, raw| {
+            session.take(&raw, &mut output).unwrap();
+            output.clear();
+            if number % 20_000 == 0 {
+                largest = largest.max(state_bytes(&mut session));
+            }
+            Continue(())
+        });
+        largest = largest.max(state_bytes(&mut session));
+        println!("{name}: {largest} bytes of state at most");
+        assert!(largest < 2_000_000, "{name}: {largest} bytes");
+    }
+}
+
+fn state_bytes(session: &mut Session<Sample>) -> usize {
+    zstd::zstd_safe::get_frame_content_size(&session.keyframe().bytes).unwrap().unwrap() as usize
 }
 
 #[test]

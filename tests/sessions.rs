@@ -428,31 +428,68 @@ fn norris_is_classified_with_64_of_72_laps_at_zandvoort_and_leclerc_and_hamilton
 fn antonellis_unserved_penalties_make_the_provisional_classification_the_official_one() {
     let mut played = Played::new(race::dutch());
     let last = played.session.sequencer().last_known_at().unwrap();
-    for (minute, penalty) in (1..).zip([
-        "10 SECOND TIME PENALTY FOR CAR 12 (ANT) - CAUSING A COLLISION",
-        "5 SECOND TIME PENALTY FOR CAR 12 (ANT) - SPEEDING IN THE PIT LANE",
-    ]) {
-        let message = raw::RaceControl {
-            meeting_key: 1267,
-            session_key: 9920,
-            date: last.plus(minute * 60_000_000),
-            driver_number: None,
-            lap_number: Some(72),
-            category: Some("Other".into()),
-            flag: None,
-            scope: None,
-            sector: None,
-            qualifying_phase: None,
-            message: Some(format!("FIA STEWARDS: {penalty}")),
-            id: None,
-        };
-        played.arrive_later(0, Sample::from(message));
+    for message in race::official::penalties(last) {
+        played.arrive_later(0, message);
     }
     let lines = played.classification(Basis::Provisional);
     assert_eq!((lines[&12].1.position, lines[&12].1.on_road_position, lines[&12].1.penalty_seconds), (Some(16), Some(6), 15));
     assert!(lines[&12].0.supersedes.is_some());
     for (car, place, points, _) in dutch_official() {
         assert_eq!((lines[&car].1.position, lines[&car].1.points), (place, Some(points.unwrap_or(0.0))), "car {car}");
+    }
+}
+
+/// The points before the race and those of the places, Antonelli's penalties included, against the standings after it. Of equal points
+/// f1db counts wins, where here the place is shared.
+#[test]
+fn the_championship_as_it_stands_after_the_race_is_the_official_one() {
+    let mut played = Played::new(race::dutch());
+    let last = played.session.sequencer().last_known_at().unwrap();
+    for document in race::official::standings_before().into_iter().chain(race::official::penalties(last)) {
+        played.arrive_later(0, document);
+    }
+    let mut newest = BTreeMap::new();
+    for (_, fact) in &played.facts {
+        if let FactBody::Championship(standing) = fact {
+            newest.insert(standing.name.clone(), standing.clone());
+        }
+    }
+    let official = race::official::standings();
+    assert_eq!((newest.len(), official.len()), (31, 31));
+    for (who, [_, place], [before, after]) in &official {
+        let standing = &newest[who];
+        assert_eq!((standing.points_start, standing.points_as_it_stands), (Some(*before), Some(*after)), "{who}");
+        let is_team = who.parse::<i32>().is_err();
+        let equal = official.iter().filter(|(other, _, points)| other.parse::<i32>().is_err() == is_team && points[1] == *after);
+        let shared = equal.map(|(_, places, _)| places[1]).min();
+        assert_eq!(standing.position_as_it_stands, shared, "{who}, officially {place}");
+    }
+    println!("31 of 31 sums and places are those of f1db");
+}
+
+/// Nobody lost a place to a penalty in the Dutch race but Bearman, who started from the pit lane.
+#[test]
+fn the_grid_of_the_dutch_race_is_the_order_of_qualifying_but_for_the_car_in_the_pit_lane() {
+    let mut played = Played::new(race::dutch());
+    for document in race::official::starting_grid() {
+        played.arrive_later(0, document);
+    }
+    let mut newest = BTreeMap::new();
+    for (_, fact) in &played.facts {
+        if let FactBody::StartingGrid(place) = fact {
+            newest.insert(place.driver_number, place.clone());
+        }
+    }
+    assert_eq!(newest.len(), 20);
+    for (car, place, lap) in race::official::grid() {
+        let expected = match car {
+            18 => (place, None, None),
+            87 => (place, Some(19), Some(1)),
+            _ => (place, Some(place), Some(0)),
+        };
+        let found = &newest[&car];
+        assert_eq!((found.position, found.qualifying_position, found.places_lost), expected, "car {car}");
+        assert_eq!(found.lap_ms, lap.map(|seconds| (seconds * 1_000.0).round() as i32), "car {car}");
     }
 }
 

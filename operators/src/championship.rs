@@ -18,11 +18,13 @@ use crate::by_driver::ByDriver;
 pub struct ChampionshipOperator {
     /// Teams of one championship at most. Another is rejected: there are 11.
     pub teams_max: usize,
+    /// Longest name of a team, bytes. A document with a longer one is rejected.
+    pub team_name_bytes_max: usize,
 }
 
 impl Default for ChampionshipOperator {
     fn default() -> Self {
-        Self { teams_max: 64 }
+        Self { teams_max: 64, team_name_bytes_max: 256 }
     }
 }
 
@@ -140,12 +142,12 @@ impl State {
 
 impl Operator for ChampionshipOperator {
     const NAME: &'static str = "championship";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Championship;
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("teams_max", self.teams_max.to_string())]
+        vec![("teams_max", self.teams_max.to_string()), ("team_name_bytes_max", self.team_name_bytes_max.to_string())]
     }
 }
 
@@ -161,6 +163,10 @@ impl Handle<ChampionshipDriver> for ChampionshipOperator {
 
 impl Handle<ChampionshipTeam> for ChampionshipOperator {
     fn apply(&self, state: &mut State, document: &ChampionshipTeam, context: &mut Context<'_, Championship>) {
+        if document.team_name.len() > self.team_name_bytes_max {
+            let bytes = document.team_name.len();
+            return context.reject(format!("a team's name has {bytes} bytes, more than {}", self.team_name_bytes_max));
+        }
         if !state.teams.contains_key(&document.team_name) && state.teams.len() >= self.teams_max {
             return context.reject(format!("the championship has more than {} teams", self.teams_max));
         }
@@ -287,6 +293,20 @@ mod tests {
         assert_eq!((newest(&bench, "81").points_start, newest(&bench, "81").points_as_it_stands), (Some(284.0), None));
     }
 
+    #[test]
+    fn more_teams_than_the_limit_and_longer_names_are_rejected() {
+        let mut bench = Bench::new(|graph| {
+            let operator = ChampionshipOperator { teams_max: 1, team_name_bytes_max: 7 };
+            graph.publish(operator, |inputs| inputs.samples::<ChampionshipTeam>());
+        });
+        let Sample::ChampionshipTeams(mclaren) = team(559.0, None) else { panic!("a team's document") };
+        for name in ["McLaren", "Ferrari", "Mercedes"] {
+            bench.arrive(0, Sample::from(ChampionshipTeam { team_name: name.into(), ..(*mclaren).clone() }));
+        }
+        assert_eq!(bench.rejections(), ["the championship has more than 1 teams", "a team's name has 8 bytes, more than 7"]);
+    }
+
+    /// Case 22.
     #[test]
     fn points_published_later_correct_the_standing() {
         let mut bench = race();

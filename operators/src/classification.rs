@@ -665,7 +665,7 @@ mod tests {
         bench
     }
 
-    // Case 21.
+    /// Case 21.
     #[test]
     fn a_penalised_winner_on_the_road_is_not_the_provisional_winner() {
         let mut bench = race(5);
@@ -708,7 +708,65 @@ mod tests {
         assert_eq!((order(&bench), newest(&bench, 1).status), (vec![4, 16], ResultStatus::Disqualified));
     }
 
-    // Case 22.
+    /// Case 11: at Zandvoort in 2023 the laps before a restart ended in the pit lane, in another order.
+    #[test]
+    fn after_a_restart_the_order_is_the_timing_lines_and_not_that_of_the_laps_ends() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2023));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        for (place, car) in [(1, 1), (2, 4), (3, 16)] {
+            bench.arrive(2, Sample::from(position(car, at_ms(2), place)));
+        }
+        for (behind, car) in [(0, 1), (2_000, 4), (4_000, 16)] {
+            bench.arrive(80_000 + behind, timed(car, 1, 1, 80.0 + behind as f64 / 1_000.0));
+        }
+        bench.arrive(100_000, session_status(100_000, "SESSION ABORTED", Some(2), None));
+        for (end, car) in [(150_000, 16), (155_000, 4), (160_000, 1)] {
+            bench.arrive(end, timed(car, 2, 80_000, (end - 80_000) as f64 / 1_000.0));
+        }
+        bench.arrive(2_000_000, session_status(2_000_000, "SESSION STARTED", Some(3), None));
+        assert_eq!(order(&bench), [1, 4, 16]);
+        bench.arrive(2_030_000, Sample::from(position(4, at_ms(2_030_000), 1)));
+        bench.arrive(2_030_000, Sample::from(position(1, at_ms(2_030_000), 2)));
+        bench.idle(2_031_000);
+        assert_eq!(order(&bench), [4, 1, 16]);
+        for (end, car) in [(2_090_000, 16), (2_091_000, 1), (2_092_000, 4)] {
+            bench.arrive(end, timed(car, 3, 2_000_000, (end - 2_000_000) as f64 / 1_000.0));
+        }
+        bench.arrive(2_095_000, session_status(2_095_000, "SESSION FINISHED", Some(3), None));
+        assert_eq!(order(&bench), [4, 1, 16]);
+    }
+
+    /// Case 12: half a second behind the winner over the line, but a lap down; the second comes ten seconds later and gets five more.
+    #[test]
+    fn a_lapped_car_that_crosses_the_line_just_behind_the_leader_stays_last() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        for (place, car) in [(1, 1), (2, 4), (3, 16)] {
+            bench.arrive(2, Sample::from(position(car, at_ms(2), place)));
+        }
+        let mut arrivals = Vec::new();
+        for (car, lap_ms, laps) in [(1, 80_000, 5), (4, 82_000, 5), (16, 100_125, 4)] {
+            for number in 1..=laps {
+                let begun = (number - 1) * lap_ms;
+                arrivals.push((number * lap_ms, timed(car, number as i32, begun, lap_ms as f64 / 1_000.0)));
+            }
+        }
+        let behind = |car: i32, gap_to_leader| Sample::from(raw::Interval { gap_to_leader, ..interval(car, at_ms(399_000)) });
+        arrivals.push((399_000, behind(4, Reading::Number(10.0))));
+        arrivals.push((399_000, behind(16, Reading::Text("+1 LAP".into()))));
+        arrivals.push((400_600, session_status(400_600, "SESSION FINISHED", Some(5), None)));
+        arrivals.sort_by_key(|(ms, _)| *ms);
+        for (ms, sample) in arrivals {
+            bench.arrive(ms, sample);
+            assert_eq!(order(&bench), [1, 4, 16], "at {ms} ms");
+        }
+        bench.arrive(420_000, Sample::from(race_control(at_ms(420_000), "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 4 (NOR) - SPEEDING")));
+        assert_eq!((order(&bench), newest(&bench, 16).laps_completed), (vec![1, 4, 16], Some(4)), "laps come before time");
+    }
+
+    /// Case 22.
     #[test]
     fn a_result_published_days_later_corrects_the_official_one_and_leaves_history_visible() {
         let mut bench = race(5);
@@ -859,7 +917,7 @@ mod tests {
         cars.map(|car| (car, 80.0 + f64::from(car))).collect()
     }
 
-    // Case 8.
+    /// Case 8.
     #[test]
     fn of_20_cars_15_then_10_go_on_and_of_22_it_is_16_then_10() {
         for (cars, first, second) in [(20, 15, 10), (22, 16, 10)] {
@@ -871,7 +929,7 @@ mod tests {
         }
     }
 
-    // Case 6.
+    /// Case 6.
     #[test]
     fn a_third_segment_slower_than_the_second_decides() {
         let (one, two) = (times(1..=20), times(1..=15));
@@ -895,7 +953,7 @@ mod tests {
         assert_eq!(order(&bench), [2, 1]);
     }
 
-    // Case 7.
+    /// Case 7.
     #[test]
     fn a_qualifying_lap_finished_after_the_session_finished_still_counts() {
         let mut bench = qualifying(2, &[&[(1, 80.0), (2, 81.0)]]);

@@ -12,8 +12,17 @@ use crate::by_driver::ByDriver;
 use crate::known::{Known, in_order};
 
 /// Folds the driver list.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DriversOperator;
+#[derive(Debug, Clone, Copy)]
+pub struct DriversOperator {
+    /// Longest name, bytes. An entry with a longer one is rejected.
+    pub name_bytes_max: usize,
+}
+
+impl Default for DriversOperator {
+    fn default() -> Self {
+        Self { name_bytes_max: 256 }
+    }
+}
 
 /// Every entry of the driver list.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -57,13 +66,23 @@ impl Entry {
 
 impl Operator for DriversOperator {
     const NAME: &'static str = "drivers";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = facts::Driver;
     type State = State;
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        vec![("name_bytes_max", self.name_bytes_max.to_string())]
+    }
 }
 
 impl Handle<Driver> for DriversOperator {
     fn apply(&self, state: &mut State, document: &Driver, context: &mut Context<'_, facts::Driver>) {
+        let Driver { broadcast_name, full_name, name_acronym, team_name, team_colour, country_code, .. } = document;
+        let mut names = [broadcast_name, full_name, name_acronym, team_name, team_colour, country_code].into_iter().flatten();
+        if let Some(name) = names.find(|name| name.len() > self.name_bytes_max) {
+            let (driver_number, bytes) = (document.driver_number, name.len());
+            return context.reject(format!("a name of car {driver_number}'s driver has {bytes} bytes, more than {}", self.name_bytes_max));
+        }
         let entry = state.entries.entry(document.driver_number);
         if document.id < entry.version {
             return;
@@ -91,7 +110,7 @@ mod tests {
 
     fn bench() -> Bench {
         Bench::new(|graph| {
-            graph.publish(DriversOperator, |inputs| inputs.samples::<Driver>());
+            graph.publish(DriversOperator::default(), |inputs| inputs.samples::<Driver>());
         })
     }
 
@@ -99,6 +118,14 @@ mod tests {
         let mut document = driver(driver_number);
         change(&mut document);
         Sample::from(document)
+    }
+
+    #[test]
+    fn an_entry_with_a_name_longer_than_the_limit_is_rejected() {
+        let mut bench = bench();
+        bench.arrive(0, with(1, |document| document.team_name = Some("X".repeat(257))));
+        assert_eq!(bench.rejections(), ["a name of car 1's driver has 257 bytes, more than 256"]);
+        assert!(bench.facts::<facts::Driver>().is_empty());
     }
 
     #[test]

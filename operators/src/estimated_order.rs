@@ -114,12 +114,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_crossing_that_becomes_known_late_corrects_the_places_behind_it() {
-        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
+    fn bench() -> Bench {
+        Bench::new(|graph: &mut GraphBuilder<Sample>| {
             let laps = graph.add(Laps, |inputs| inputs.samples::<Location>());
             graph.publish(EstimatedOrderOperator::default(), |inputs| inputs.stream(laps));
-        });
+        })
+    }
+
+    /// Case 12: half a second behind the leader over the line, but a lap down.
+    #[test]
+    fn a_lapped_car_is_behind_all_that_completed_the_same_lap_before() {
+        let mut bench = bench();
+        for (car, lap, ms) in [(4, 9, 675_000), (81, 9, 685_000), (4, 10, 750_000), (30, 9, 750_500), (81, 10, 761_000)] {
+            bench.arrive(i64::from(ms), location(car, at_ms(i64::from(ms)), [lap, ms, 1]));
+        }
+        let said: Vec<_> = bench
+            .facts::<EstimatedPlace>()
+            .into_iter()
+            .map(|(_, place)| (place.driver_number, place.lap_number, place.position, place.gap_ms))
+            .collect();
+        assert_eq!(said, [(4, 9, 1, 0), (81, 9, 2, 10_000), (4, 10, 1, 0), (30, 9, 3, 75_500), (81, 10, 2, 11_000)]);
+    }
+
+    #[test]
+    fn a_crossing_that_becomes_known_late_corrects_the_places_behind_it() {
+        let mut bench = bench();
         for (car, ms) in [(4, 75_000), (81, 74_000)] {
             bench.arrive(80_000, location(car, at_ms(i64::from(ms)), [1, ms, 1]));
         }

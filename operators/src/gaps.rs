@@ -9,7 +9,7 @@
 //! * A car that loses the lead has no gap until the feed gives it one. A car that never had a document has no gap either: outside
 //!   races there are none (OpenF1), and the first of a qualifying leads nobody.
 //! * Gaps are the feed's alone, never counted from laps or lap times: the lap counter rises before the line.
-//! * A document older than the newest of its car is replayed and ignored.
+//! * A document older than the newest of its car is replayed and ignored, and so is the newest itself.
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
@@ -47,12 +47,19 @@ struct Leader {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
-    /// Date and `_id` of the newest document.
-    newest: Option<(Micros, Option<i64>)>,
+    /// Date and `_id` of the newest document, and what it said.
+    newest: Option<Document>,
     to_leader: Measured,
     to_car_ahead: Measured,
     is_held: bool,
     said: Option<Gap>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Document {
+    order: (Micros, Option<i64>),
+    to_leader: Distance,
+    to_car_ahead: Distance,
 }
 
 /// A distance and the ledger record that gave it.
@@ -160,7 +167,7 @@ impl Car {
 
 impl Operator for GapsOperator {
     const NAME: &'static str = "gaps";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Gap;
     type State = State;
 }
@@ -169,8 +176,8 @@ impl Handle<Interval> for GapsOperator {
     fn apply(&self, state: &mut State, document: &Interval, context: &mut Context<'_, Gap>) {
         let driver_number = document.driver_number;
         let car = state.cars.entry(driver_number);
-        let order = Some((document.date, document.id));
-        if order < car.newest {
+        let order = (document.date, document.id);
+        if car.newest.is_some_and(|newest| order < newest.order) {
             return;
         }
         let (to_leader, to_car_ahead) = match (Distance::read(&document.gap_to_leader), Distance::read(&document.interval)) {
@@ -178,7 +185,10 @@ impl Handle<Interval> for GapsOperator {
             (Err(reason), _) => return context.reject(format!("car {driver_number}'s gap: {reason}")),
             (_, Err(reason)) => return context.reject(format!("car {driver_number}'s interval: {reason}")),
         };
-        car.newest = order;
+        let newest = Some(Document { order, to_leader, to_car_ahead });
+        if std::mem::replace(&mut car.newest, newest) == newest {
+            return;
+        }
         car.take(to_leader, to_car_ahead, context.seq());
         car.say(driver_number, state.leader.as_ref(), context);
     }
@@ -270,6 +280,7 @@ mod tests {
         assert!(bench.facts::<Gap>().is_empty(), "the first of a qualifying leads nobody");
     }
 
+    /// Case 13.
     #[test]
     fn a_lapped_cars_last_laps_are_held_while_the_feed_is_silent() {
         let bench = play([
@@ -284,6 +295,7 @@ mod tests {
         assert_eq!(facts[1].0.causes, [1, 2], "the record that said it and the record that went silent");
     }
 
+    /// Case 13.
     #[test]
     fn held_laps_end_with_unlapping() {
         let bench = play([
@@ -321,6 +333,14 @@ mod tests {
             (20, place(1, 20, 2)),
         ]);
         assert_eq!(said(&bench, 1), [(Some(0), Some(0), false), (Some(400), Some(0), false)]);
+    }
+
+    #[test]
+    fn the_document_of_a_lead_that_was_lost_gives_it_back_to_nobody_when_it_is_replayed() {
+        let lead = || gap(1, 10, seconds(0.0), Reading::Missing);
+        let before = [(0, place(1, 0, 1)), (0, place(4, 0, 2)), (10, lead()), (50, place(4, 50, 1)), (50, place(1, 50, 2))];
+        let bench = play(before.into_iter().chain([(60, lead())]));
+        assert_eq!(said(&bench, 1), [(Some(0), Some(0), false), (None, None, false)]);
     }
 
     #[test]

@@ -77,11 +77,13 @@ pub struct LapsOperator {
     pub sector_sum_ms_max: i32,
     /// How far an accurate lap may end from when the next one begins, ms.
     pub boundary_ms_max: i64,
+    /// Mini-sectors of a sector. A document with more is rejected: circuits have up to 12.
+    pub mini_sectors_max: usize,
 }
 
 impl Default for LapsOperator {
     fn default() -> Self {
-        Self { late_time_ms: 10_000, sector_sum_ms_max: 3, boundary_ms_max: 250 }
+        Self { late_time_ms: 10_000, sector_sum_ms_max: 3, boundary_ms_max: 250, mini_sectors_max: 64 }
     }
 }
 
@@ -740,6 +742,7 @@ impl Operator for LapsOperator {
             ("late_time_ms", self.late_time_ms.to_string()),
             ("sector_sum_ms_max", self.sector_sum_ms_max.to_string()),
             ("boundary_ms_max", self.boundary_ms_max.to_string()),
+            ("mini_sectors_max", self.mini_sectors_max.to_string()),
         ]
     }
 }
@@ -749,6 +752,14 @@ impl Handle<Lap> for LapsOperator {
         let driver_number = document.driver_number;
         if document.lap_number < 1 {
             return context.reject(format!("car {driver_number}'s lap {}: laps count from 1", document.lap_number));
+        }
+        let sectors = [&document.segments_sector_1, &document.segments_sector_2, &document.segments_sector_3];
+        if let Some(codes) = sectors.into_iter().flatten().find(|codes| codes.len() > self.mini_sectors_max) {
+            let (count, limit) = (codes.len(), self.mini_sectors_max);
+            return context.reject(format!(
+                "a sector of car {driver_number}'s lap {} has {count} mini-sectors, more than {limit}",
+                document.lap_number
+            ));
         }
         if state.rules.is_race && state.rules.is_after_the_end(document.date_start) {
             return;
@@ -944,6 +955,7 @@ mod tests {
         assert_eq!((fact.lap_ms, fact.lap_inferred), (Some(75_007), false));
     }
 
+    /// Case 2.
     #[test]
     fn lap_1_of_a_race_lasts_from_the_session_start_to_lap_2_and_is_marked_as_inferred() {
         let mut bench = play([
@@ -972,6 +984,7 @@ mod tests {
         assert_eq!(newest(&bench, 1, 1).1.lap_ms, Some(81_400));
     }
 
+    /// Case 9: at Monaco in 2024 it was over half an hour.
     #[test]
     fn lap_1_with_a_red_flag_lasts_until_lap_2_however_long() {
         let bench = play([
@@ -1007,6 +1020,7 @@ mod tests {
         assert_eq!(newest(&bench, 4, 1).1.started_at, Some(at_ms(0)));
     }
 
+    /// Case 1.
     #[test]
     fn late_sector_three_belongs_to_the_previous_lap() {
         let bench = play([
@@ -1140,7 +1154,7 @@ mod tests {
         of_car.map(|(_, fact)| (fact.lap_number, fact.is_personal_best)).collect()
     }
 
-    // Cases 3 and 4.
+    /// Cases 3 and 4.
     #[test]
     fn the_personal_best_goes_with_a_deleted_lap_and_returns_with_it() {
         let mut bench = play([
@@ -1272,7 +1286,7 @@ mod tests {
         assert_eq!(best, [(Some(1), true), (Some(1), false), (Some(2), true)]);
     }
 
-    // Case 10.
+    /// Case 10.
     #[test]
     fn the_lap_of_a_restart_is_interrupted_and_never_the_best() {
         let bench = play([
@@ -1361,6 +1375,14 @@ mod tests {
         let bench = play([(25_000, Sample::from(document))]);
         let (_, fact) = newest(&bench, 1, 5);
         assert_eq!((fact.segments_1, fact.segments_2, fact.sector_1_ms), (vec![0, 2_049], vec![], None));
+    }
+
+    #[test]
+    fn a_sector_of_more_mini_sectors_than_the_limit_is_rejected() {
+        let document = Lap { segments_sector_2: Some(vec![Some(2_049); 65]), ..version(1, 5, 0, [None; 4]) };
+        let bench = play([(25_000, Sample::from(document))]);
+        assert_eq!(bench.rejections(), ["a sector of car 1's lap 5 has 65 mini-sectors, more than 64"]);
+        assert!(bench.facts::<facts::Lap>().is_empty());
     }
 
     /// A race of some cars as the feed tells it: four versions of each lap, in order of arrival.

@@ -52,6 +52,8 @@ pub struct LineCrossingsOperator {
     pub pit_offset_m: i32,
     /// Slowest car that counts as fast, km/h.
     pub fast_speed_min: i32,
+    /// Packets of a car near the line whose ledger records are kept as causes. Of more, the newest count: seven come within the windows.
+    pub packets_max: usize,
 }
 
 impl Default for LineCrossingsOperator {
@@ -64,6 +66,7 @@ impl Default for LineCrossingsOperator {
             pit_speed_max: 140,
             pit_offset_m: 6,
             fast_speed_min: 150,
+            packets_max: 32,
         }
     }
 }
@@ -181,7 +184,7 @@ fn by_wheels(near: &[Fix], speeds: &[(Micros, i32)], about: Micros, window_us: i
 
 impl Operator for LineCrossingsOperator {
     const NAME: &'static str = "line_crossings";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = LineCrossing;
     type State = State;
 
@@ -194,6 +197,7 @@ impl Operator for LineCrossingsOperator {
             ("pit_speed_max", self.pit_speed_max.to_string()),
             ("pit_offset_m", self.pit_offset_m.to_string()),
             ("fast_speed_min", self.fast_speed_min.to_string()),
+            ("packets_max", self.packets_max.to_string()),
         ]
     }
 
@@ -308,6 +312,9 @@ impl Handle<Telemetry> for LineCrossingsOperator {
             // Packets too old to touch a window are no evidence.
             let window = (2 * self.window_ms).max(self.pit_window_ms + self.settle_ms) * 1_000;
             car.packets.retain(|(date, _)| newest.since(*date) <= window);
+            if car.packets.len() >= self.packets_max {
+                car.packets.remove(0);
+            }
             car.packets.push((newest, context.causes().to_vec()));
         }
     }
@@ -316,6 +323,47 @@ impl Handle<Telemetry> for LineCrossingsOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::TelemetryOperator;
+    use crate::testing::{Bench, at_ms, location};
+    use pitwall_engine::graph::GraphBuilder;
+    use pitwall_schemas::facts::LineSource;
+    use pitwall_schemas::raw::{CarData, Location, Sample};
+
+    /// Knows the line at once, whatever comes.
+    struct LineOfTheTest;
+
+    impl Operator for LineOfTheTest {
+        const NAME: &'static str = "line_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = TimingLine;
+        type State = bool;
+    }
+
+    impl Handle<Location> for LineOfTheTest {
+        fn apply(&self, is_known: &mut bool, _sample: &Location, context: &mut Context<'_, TimingLine>) {
+            if !std::mem::replace(is_known, true) {
+                let (source, heading_x, heading_y) = (LineSource::Grid, 1.0, 0.0);
+                context.emit(TimingLine { source, x: 0, y: 0, heading_x, heading_y, error_m: 1, clock_offset_ms: None });
+            }
+        }
+    }
+
+    #[test]
+    fn a_car_that_stays_near_the_line_keeps_no_more_packets_than_the_limit() {
+        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
+            let line = graph.add(LineOfTheTest, |inputs| inputs.samples::<Location>());
+            let telemetry = graph.publish(TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+            let operator = LineCrossingsOperator { packets_max: 4, ..LineCrossingsOperator::default() };
+            graph.publish(operator, |inputs| inputs.stream(line).stream(telemetry));
+        });
+        // Packets every 10 ms, all within the windows.
+        for ms in (0..1_000).step_by(10) {
+            bench.arrive(ms, location(1, at_ms(ms), [-500, 0, 1]));
+        }
+        bench.idle(2_000);
+        let car = bench.state::<LineCrossingsOperator>().cars.get(1).unwrap();
+        assert_eq!((car.packets.len(), car.packets[3].0), (4, at_ms(990)));
+    }
 
     fn fix(ms: i64, along: f64) -> Fix {
         Fix { date: Micros(ms * 1_000), along, beside: 0.0, speed: None }

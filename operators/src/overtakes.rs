@@ -68,7 +68,7 @@ pub struct State {
     race: Race,
     /// Car numbers in running order.
     order: Vec<i32>,
-    /// Changes of the order that are not yet complete.
+    /// Changes of the order that are not yet complete, at most one of each car.
     pending: Vec<Change>,
     cars: ByDriver<Car>,
     swaps: VecDeque<Swap>,
@@ -217,6 +217,14 @@ impl Swap {
 }
 
 impl State {
+    /// Keeps a change until the order is complete. Of a car that moves on before that, only where it came from and is now.
+    fn change(&mut self, change: Change) {
+        match self.pending.iter_mut().find(|pending| pending.driver_number == change.driver_number) {
+            Some(pending) => *pending = Change { from: pending.from, ..change },
+            None => self.pending.push(change),
+        }
+    }
+
     /// Whether the pending changes are a whole change of the order, in which `cars` cars are then.
     fn is_complete(&self, cars: i32) -> bool {
         let left = self.pending.iter().filter_map(|change| change.from);
@@ -355,7 +363,7 @@ fn newest_cause(context: &Context<'_, Overtake>) -> u64 {
 
 impl Operator for OvertakesOperator {
     const NAME: &'static str = "overtakes";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Overtake;
     type State = State;
 
@@ -372,7 +380,7 @@ impl Operator for OvertakesOperator {
 
 impl Handle<Position> for OvertakesOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Overtake>) {
-        state.pending.push(Change {
+        state.change(Change {
             driver_number: position.driver_number,
             from: position.previous_position,
             to: position.position,
@@ -551,7 +559,7 @@ mod tests {
         newest(bench).into_iter().map(|fact| (fact.counts_f1_2021, fact.counts_pirelli)).collect()
     }
 
-    // Case 20.
+    /// Case 20.
     #[test]
     fn a_three_car_swap_in_one_message_is_three_pairs_in_order_and_none_twice() {
         let mut bench = race(&[1, 4, 16, 44]);
@@ -581,7 +589,7 @@ mod tests {
         assert!(facts(&bench).is_empty());
     }
 
-    // Case 19.
+    /// Case 19.
     #[test]
     fn a_car_passed_in_the_pit_zone_is_corrected_to_pit_when_it_is_out() {
         let mut bench = race(&[1, 4, 16]);
@@ -594,7 +602,7 @@ mod tests {
         assert_eq!(counted(&bench), [(false, false)]);
     }
 
-    // Case 18.
+    /// Case 18.
     #[test]
     fn a_leader_that_pits_under_the_safety_car_and_rejoins_first_is_no_overtake_either_way() {
         let mut bench = race(&[1, 4]);
@@ -615,7 +623,7 @@ mod tests {
         assert_eq!(causes(&bench), [OvertakeCause::Penalty]);
     }
 
-    // Case 15.
+    /// Case 15.
     #[test]
     fn there_is_no_passing_before_the_line_at_the_end_of_the_safety_car() {
         let mut bench = race(&[1, 4, 16]);
@@ -630,7 +638,7 @@ mod tests {
         assert_eq!(causes(&bench), [restart, restart, OvertakeCause::OnTrack]);
     }
 
-    // Case 16.
+    /// Case 16.
     #[test]
     fn virtual_safety_car_ending_allows_no_passing_until_clear() {
         let mut bench = race(&[1, 4]);
@@ -648,7 +656,7 @@ mod tests {
         assert_eq!(causes(&bench), [OvertakeCause::SafetyCarRestart, OvertakeCause::OnTrack]);
     }
 
-    // Case 17.
+    /// Case 17.
     #[test]
     fn a_race_that_ends_under_the_safety_car_has_no_overtakes_that_count() {
         let mut bench = race(&[1, 4, 16]);
@@ -744,7 +752,7 @@ mod tests {
         assert_eq!(causes(&bench), [OvertakeCause::Lapping]);
     }
 
-    // Case 22.
+    /// Case 22.
     #[test]
     fn after_the_finish_a_place_lost_with_a_penalty_is_the_penaltys() {
         let mut bench = race(&[1, 4, 16]);
@@ -787,6 +795,22 @@ mod tests {
         order(&mut bench, 1_012, &[4, 16, 1]);
         status(&mut bench, 1_020, "Other", "CAR 1 (VER) STOPPED AT TURN 9");
         assert_eq!(causes(&bench), [OvertakeCause::OnTrack, OvertakeCause::OffTrack]);
+    }
+
+    #[test]
+    fn an_order_that_is_never_complete_keeps_one_change_of_each_car_and_is_whole_once_it_is() {
+        let mut state = State { order: vec![1, 4, 16], ..State::default() };
+        let change = |driver_number, from, to| Change { driver_number, from: Some(from), to, at: at_ms(0), causes: vec![0] };
+        for _ in 0..10_000 {
+            state.change(change(1, 1, 2));
+            state.change(change(1, 2, 3));
+            state.change(change(4, 2, 1));
+            assert!(!state.is_complete(3));
+        }
+        assert_eq!(state.pending.len(), 2);
+        state.change(change(16, 3, 2));
+        assert!(state.is_complete(3));
+        assert_eq!(state.settled(3), [4, 16, 1]);
     }
 
     proptest! {

@@ -289,7 +289,7 @@ impl Car {
             end.is_some_and(|(start, end)| is_green(neutralisations, start, end))
         };
         let both_are_green = is_green(in_lap) && is_green(out_lap) && !in_lap.is_pit_out_lap && lap_number > 1;
-        let before = self.laps.range(2..lap_number).rev().map(|(_, lap)| lap).filter(|lap| !lap.is_pit_out_lap && is_green(lap));
+        let before = self.laps.range(2..lap_number.max(2)).rev().map(|(_, lap)| lap).filter(|lap| !lap.is_pit_out_lap && is_green(lap));
         let mut pace: Vec<i32> = before.filter_map(|lap| lap.lap_ms).take(PACE_LAPS).collect();
         if !both_are_green || pace.len() < PACE_LAPS {
             return None;
@@ -590,7 +590,7 @@ mod tests {
         said(bench).pop().unwrap().1
     }
 
-    // Case 23.
+    /// Case 23.
     #[test]
     fn two_passes_on_one_lap_are_two_and_a_new_version_corrects_its_own() {
         let mut bench = bench();
@@ -602,7 +602,7 @@ mod tests {
         assert_eq!(said, [(1, Some(21_000), None), (2, None, None), (2, Some(19_500), Some(facts[1].0.fact_seq))]);
     }
 
-    // Case 23.
+    /// Case 23.
     #[test]
     fn a_drive_through_is_no_stop() {
         let mut bench = bench();
@@ -614,7 +614,7 @@ mod tests {
         assert_eq!(kinds, [(PitPassKind::DriveThrough, None, 2), (PitPassKind::Unknown, None, 1)]);
     }
 
-    // Case 23.
+    /// Case 23.
     #[test]
     fn a_pass_without_a_reported_stop_is_no_stop_until_a_stint_tells() {
         let mut bench = bench();
@@ -756,6 +756,16 @@ mod tests {
         arrive(&mut bench, 725, pass(81, 9, 725, Some(20.0)));
         let fact = last(&bench);
         assert_eq!((fact.position_before, fact.predicted_position, fact.predicted_loss_ms), (Some(2), Some(4), Some(20_000)));
+    }
+
+    #[test]
+    fn a_stop_at_the_end_of_lap_1_measures_no_loss() {
+        let mut bench = bench();
+        arrive(&mut bench, 1, lap_of(4, 1, 1, Some(95.0)));
+        arrive(&mut bench, 116, pass(4, 1, 116, Some(20.0)));
+        arrive(&mut bench, 200, lap_of(4, 2, 96, Some(104.0)));
+        arrive(&mut bench, 201, stint_of(4, 2, (2, 2), "HARD"));
+        assert_eq!((last(&bench).lap_number, last(&bench).kind, last(&bench).loss_ms), (1, PitPassKind::Stop, None));
     }
 
     #[test]

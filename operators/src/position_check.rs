@@ -25,11 +25,13 @@ pub struct PositionCheckOperator {
     pub lag_ms: i64,
     /// How long after the first car of a lap its order is compared, ms: a car two laps down has completed it.
     pub settle_ms: i64,
+    /// Laps that wait to be compared. Of more, the earliest is not compared: six laps are driven while one settles.
+    pub laps_max: usize,
 }
 
 impl Default for PositionCheckOperator {
     fn default() -> Self {
-        Self { lag_ms: 3_000, settle_ms: 240_000 }
+        Self { lag_ms: 3_000, settle_ms: 240_000, laps_max: 16 }
     }
 }
 
@@ -63,12 +65,12 @@ impl State {
 
 impl Operator for PositionCheckOperator {
     const NAME: &'static str = "position_check";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = PositionCheck;
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("lag_ms", self.lag_ms.to_string()), ("settle_ms", self.settle_ms.to_string())]
+        vec![("lag_ms", self.lag_ms.to_string()), ("settle_ms", self.settle_ms.to_string()), ("laps_max", self.laps_max.to_string())]
     }
 
     fn on_timer(&self, state: &mut State, token: u64, context: &mut Context<'_, PositionCheck>) {
@@ -117,6 +119,11 @@ impl Handle<EstimatedPlace> for PositionCheckOperator {
         }
         let finish = Finish { position: place.position, at: context.event_time(), causes: context.causes().to_vec() };
         state.laps.entry(place.lap_number).or_default().insert(place.driver_number, finish);
+        if state.laps.len() > self.laps_max
+            && let Some((lap_number, _)) = state.laps.pop_first()
+        {
+            state.compared = lap_number;
+        }
     }
 }
 
@@ -165,6 +172,44 @@ mod tests {
                 context.emit(EstimatedPlace { driver_number: *driver_number, lap_number: 1, position, gap_ms, interval_ms: None });
             }
         }
+    }
+
+    /// Each document completes a lap more.
+    struct LapAfterLap;
+
+    impl Operator for LapAfterLap {
+        const NAME: &'static str = "lap_after_lap_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = EstimatedPlace;
+        type State = i32;
+    }
+
+    impl Handle<Interval> for LapAfterLap {
+        fn apply(&self, lap_number: &mut i32, sample: &Interval, context: &mut Context<'_, EstimatedPlace>) {
+            *lap_number += 1;
+            let (driver_number, lap_number) = (sample.driver_number, *lap_number);
+            context.emit(EstimatedPlace { driver_number, lap_number, position: 1, gap_ms: 0, interval_ms: None });
+        }
+    }
+
+    #[test]
+    fn of_more_laps_than_may_wait_the_earliest_is_not_compared() {
+        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
+            let places = graph.add(LapAfterLap, |inputs| inputs.samples::<Interval>());
+            let positions =
+                graph.publish(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<pitwall_schemas::raw::Position>());
+            graph.publish(PositionCheckOperator { laps_max: 3, ..PositionCheckOperator::default() }, |inputs| {
+                inputs.stream(places).stream(positions)
+            });
+        });
+        bench.arrive(0, Sample::from(position(4, at_ms(0), 1)));
+        for ms in 10..110 {
+            bench.arrive(ms, Sample::from(interval(4, at_ms(ms))));
+        }
+        let waiting = |bench: &Bench| bench.state::<PositionCheckOperator>().laps.len();
+        assert_eq!(waiting(&bench), 3);
+        bench.idle(300_000);
+        assert_eq!((waiting(&bench), bench.state::<PositionCheckOperator>().comparisons), (0, 3));
     }
 
     #[test]

@@ -201,6 +201,7 @@ mod tests {
         assert_eq!(said(&bench, 5), [(44, 3, Some(4), vec![6]), (16, 4, Some(3), vec![5])]);
     }
 
+    /// Case 20.
     #[test]
     fn a_three_car_swap_in_one_message_leaves_a_permutation() {
         let bench = play(&[GRID, &[(4, 4), (16, 2), (44, 3)]]);

@@ -21,6 +21,9 @@ use pitwall_schemas::facts::{Flag, MessageKind, PenaltyKind, RaceControlMessage}
 use pitwall_schemas::raw::RaceControl;
 use serde::{Deserialize, Serialize};
 
+/// How race control and its readers write a stop-and-go penalty.
+const STOP_AND_GO: [&str; 6] = ["STOP AND GO", "STOP-AND-GO", "STOP & GO", "STOP/GO", "STOP-GO", "STOP GO"];
+
 /// What local times differ from UTC by multiples of, µs.
 const CLOCK_STEP: i64 = 1_800_000_000;
 
@@ -29,11 +32,13 @@ const CLOCK_STEP: i64 = 1_800_000_000;
 pub struct RaceControlOperator {
     /// Messages of one session at most. Another is rejected: long sessions have 300.
     pub messages_max: usize,
+    /// Longest message, bytes. A longer one is rejected: one that names every car has 400.
+    pub message_bytes_max: usize,
 }
 
 impl Default for RaceControlOperator {
     fn default() -> Self {
-        Self { messages_max: 4_096 }
+        Self { messages_max: 4_096, message_bytes_max: 1_024 }
     }
 }
 
@@ -132,7 +137,7 @@ impl<'a> Words<'a> {
     fn penalty(&self) -> (PenaltyKind, Option<i32>) {
         let kind = if self.says("DRIVE THROUGH") || self.says("DRIVE-THROUGH") {
             PenaltyKind::DriveThrough
-        } else if self.says("STOP/GO") || self.says("STOP AND GO") || self.says("STOP & GO") {
+        } else if STOP_AND_GO.iter().any(|words| self.says(words)) {
             PenaltyKind::StopAndGo
         } else if self.says("GRID") {
             PenaltyKind::Grid
@@ -362,18 +367,21 @@ fn read(message: &RaceControl, text: &str, message_number: i32) -> RaceControlMe
 
 impl Operator for RaceControlOperator {
     const NAME: &'static str = "race_control";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = RaceControlMessage;
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("messages_max", self.messages_max.to_string())]
+        vec![("messages_max", self.messages_max.to_string()), ("message_bytes_max", self.message_bytes_max.to_string())]
     }
 }
 
 impl Handle<RaceControl> for RaceControlOperator {
     fn apply(&self, state: &mut State, message: &RaceControl, context: &mut Context<'_, RaceControlMessage>) {
         let text = message.message.as_deref().unwrap_or_default();
+        if text.len() > self.message_bytes_max {
+            return context.reject(format!("a message of race control has {} bytes, more than {}", text.len(), self.message_bytes_max));
+        }
         let key = (message.date, text.to_owned(), message.driver_number, message.sector);
         if state.seen.contains(&key) {
             return;
@@ -427,7 +435,7 @@ mod tests {
         RaceControl { category: Some("Flag".into()), flag: Some(name.into()), sector, ..race_control(at_ms(ms), name) }
     }
 
-    // Case 4.
+    /// Case 4.
     #[test]
     fn car_4_is_not_car_44() {
         let facts = said(&[
@@ -452,7 +460,7 @@ mod tests {
         assert_eq!(facts[0].reason.as_deref(), Some("FAILING TO FOLLOW RACE DIRECTORS INSTRUCTIONS - MAXIMUM DELTA TIME"));
     }
 
-    // Case 5.
+    /// Case 5.
     #[test]
     fn one_incident_at_the_track_limits_reported_for_two_laps_counts_once() {
         let facts = said(&[
@@ -526,7 +534,7 @@ mod tests {
         );
     }
 
-    // Case 15.
+    /// Case 15.
     #[test]
     fn a_safety_car_and_a_virtual_one_are_different_messages() {
         let facts = said(&[
@@ -575,12 +583,33 @@ mod tests {
     #[test]
     fn more_messages_than_the_limit_are_rejected() {
         let mut bench = Bench::new(|graph| {
-            graph.publish(RaceControlOperator { messages_max: 1 }, |inputs| inputs.samples::<RaceControl>());
+            graph.publish(RaceControlOperator { messages_max: 1, ..RaceControlOperator::default() }, |inputs| {
+                inputs.samples::<RaceControl>()
+            });
         });
         for ms in 0..2 {
             bench.arrive(ms, Sample::from(race_control(at_ms(ms), "DRS ENABLED")));
         }
         assert_eq!(bench.facts::<RaceControlMessage>().len(), 1);
         assert_eq!(bench.rejections(), ["race control has sent more than 1 messages"]);
+    }
+
+    #[test]
+    fn a_message_longer_than_the_limit_is_rejected_and_not_kept() {
+        let long = "X".repeat(1_025);
+        let bench = play([race_control(at_ms(0), &long), race_control(at_ms(1), &long[1..])]);
+        assert_eq!(bench.facts::<RaceControlMessage>().len(), 1);
+        assert_eq!(bench.rejections(), ["a message of race control has 1025 bytes, more than 1024"]);
+    }
+
+    #[test]
+    fn a_stop_and_go_is_one_however_it_is_written() {
+        for words in STOP_AND_GO {
+            let penalty = format!("10 SECOND {words} PENALTY FOR CAR 43 (COL) - STARTING PROCEDURE INFRINGEMENT");
+            let facts = said(&[&format!("FIA STEWARDS: {penalty}"), &format!("FIA STEWARDS: PENALTY SERVED - {penalty}")]);
+            let read: Vec<_> = facts.iter().map(|fact| (fact.kind, fact.penalty, fact.penalty_seconds, fact.penalties_to_serve)).collect();
+            let (kind, seconds) = (Some(PenaltyKind::StopAndGo), Some(10));
+            assert_eq!(read, [(MessageKind::Penalty, kind, seconds, 1), (MessageKind::PenaltyServed, kind, seconds, 0)], "{words}");
+        }
     }
 }

@@ -42,11 +42,23 @@ pub struct RaceEventsOperator {
     pub quiet_stops: i32,
     /// How long after an overtake it is told, ms: longer than a stop takes.
     pub settle_ms: i64,
+    /// Events that stand for others at a time. Of more, the one that would end soonest is forgotten.
+    pub recent_max: usize,
+    /// Overtakes that wait to be told. One more is not told: 20 cars make some ten in half a minute.
+    pub unsettled_max: usize,
 }
 
 impl Default for RaceEventsOperator {
     fn default() -> Self {
-        Self { fold_ms: 30_000, battle_fold_ms: 300_000, quiet_laps: 3, quiet_stops: 5, settle_ms: 30_000 }
+        Self {
+            fold_ms: 30_000,
+            battle_fold_ms: 300_000,
+            quiet_laps: 3,
+            quiet_stops: 5,
+            settle_ms: 30_000,
+            recent_max: 1_024,
+            unsettled_max: 1_024,
+        }
     }
 }
 
@@ -147,6 +159,11 @@ impl State {
         if self.recent.contains_key(&key) {
             return;
         }
+        if self.recent.len() >= operator.recent_max
+            && let Some(soonest) = self.recent.iter().min_by_key(|(_, until)| **until).map(|(key, _)| key.clone())
+        {
+            self.recent.remove(&soonest);
+        }
         self.recent.insert(key, now.plus(fold_ms * 1_000));
         self.events += 1;
         let is_in_front = |driver_number: &i32| self.places.get(*driver_number).is_some_and(|place| *place <= 3);
@@ -160,7 +177,7 @@ impl State {
 
 impl Operator for RaceEventsOperator {
     const NAME: &'static str = "race_events";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = RaceEvent;
     type State = State;
 
@@ -171,6 +188,8 @@ impl Operator for RaceEventsOperator {
             ("quiet_laps", self.quiet_laps.to_string()),
             ("quiet_stops", self.quiet_stops.to_string()),
             ("settle_ms", self.settle_ms.to_string()),
+            ("recent_max", self.recent_max.to_string()),
+            ("unsettled_max", self.unsettled_max.to_string()),
         ]
     }
 
@@ -305,7 +324,7 @@ impl Handle<Overtake> for RaceEventsOperator {
         let (at, causes) = (context.event_time(), context.causes().to_vec());
         if let Some(unsettled) = state.unsettled.get_mut(&number) {
             *unsettled = Unsettled { overtake: overtake.clone(), at, causes };
-        } else if overtake.cause == OvertakeCause::OnTrack && overtake.counts_pirelli {
+        } else if overtake.cause == OvertakeCause::OnTrack && overtake.counts_pirelli && state.unsettled.len() < self.unsettled_max {
             state.unsettled.insert(number, Unsettled { overtake: overtake.clone(), at, causes });
             context.set_timer(context.now().plus(self.settle_ms * 1_000), number.unsigned_abs().into());
         }
@@ -430,6 +449,44 @@ mod tests {
         assert_eq!(told(&bench).len(), 2);
         bench.arrive(130_000, message(130_000, "Other", &format!("{investigated} AGAIN"), Some(3)));
         assert_eq!(told(&bench).len(), 3);
+    }
+
+    #[test]
+    fn of_more_events_than_stand_at_a_time_the_one_that_ends_soonest_is_forgotten() {
+        let mut bench = Bench::new(|graph| {
+            let messages = graph.publish(crate::race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+            let operator = RaceEventsOperator { recent_max: 2, ..RaceEventsOperator::default() };
+            graph.publish(operator, |inputs| inputs.stream(messages));
+        });
+        for (ms, car) in [(0, 44), (1, 16), (2, 44), (3, 4), (4, 44), (5, 16)] {
+            bench.arrive(ms, message(ms, "Other", &format!("TURN 4 INCIDENT INVOLVING CAR {car} (XXX) NOTED - SPEEDING"), Some(3)));
+        }
+        let cars: Vec<_> = told(&bench).into_iter().map(|(_, _, cars)| cars[0]).collect();
+        // Car 44's second is folded; car 4's makes the first forgotten, and so on.
+        assert_eq!(cars, [44, 16, 4, 44, 16]);
+        assert_eq!(bench.state::<RaceEventsOperator>().recent.len(), 2);
+    }
+
+    #[test]
+    fn of_more_overtakes_than_may_wait_the_last_are_not_told() {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.publish(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let overtakes = graph
+                .publish(crate::overtakes::OvertakesOperator::default(), |inputs| inputs.stream(status).stream(laps).stream(positions));
+            let operator = RaceEventsOperator { unsettled_max: 1, ..RaceEventsOperator::default() };
+            graph.publish(operator, |inputs| inputs.stream(status).stream(overtakes));
+        });
+        bench.arrive(0, message(0, "SessionStatus", "SESSION STARTED", Some(1)));
+        for (place, car) in (1..).zip([1, 4, 16, 44]) {
+            bench.arrive(10, Sample::from(position(car, at_ms(10), place)));
+        }
+        lap_10(&mut bench);
+        swap(&mut bench, 1_010_000, [(16, 2), (4, 3)]);
+        swap(&mut bench, 1_020_000, [(44, 3), (4, 4)]);
+        bench.idle(1_100_000);
+        assert_eq!(told(&bench)[1..], [(EventKind::Overtake, 4, vec![16, 4])]);
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! Starting grid: `starting_grid` documents as the place each car starts from, beside its place by qualifying laps; a penalty is the
 //! difference, so both are kept.
 //!
-//! A document sent again says nothing; one that differs corrects what was said. As the grid grows, the places by qualifying laps move.
+//! Rules, with their source:
+//! * Laps compare within a segment of qualifying only: who went out in the second may have been faster than some who drove in the third. So
+//!   the place by laps is that among the first ten of the grid, the next five (of 22 cars six), or the others (sporting regulations). Of
+//!   equal laps the one set first is ahead, which the grid tells.
+//! * A penalty that takes a car over one of these limits makes the places by laps on either side of it uncertain by one.
+//! * A document sent again says nothing; one that differs corrects what was said. As the grid grows, the places by qualifying laps move.
 
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
 use pitwall_schemas::facts;
@@ -33,7 +38,7 @@ struct Place {
 
 impl Operator for StartingGridOperator {
     const NAME: &'static str = "starting_grid";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = facts::StartingGrid;
     type State = State;
 }
@@ -47,14 +52,20 @@ impl Handle<StartingGrid> for StartingGridOperator {
             return;
         }
         (place.version, place.position, place.lap_ms, place.cause) = (document.id, document.position, lap_ms, seq);
-        let mut laps: Vec<i32> = state.cars.iter().filter_map(|(_, place)| place.lap_ms).collect();
-        laps.sort_unstable();
+        let cars = state.cars.iter().count() as i32;
+        let first_of_part = |position: i32| {
+            let limits = [10 + (cars - 10).max(0) / 2, 10, 0];
+            limits.into_iter().find(|limit| position > *limit).unwrap_or(0) + 1
+        };
+        let laps: Vec<(i32, i32)> =
+            state.cars.iter().filter_map(|(_, place)| place.lap_ms.map(|lap_ms| (lap_ms, place.position))).collect();
         for (driver_number, place) in state.cars.iter_mut() {
-            // Two equal laps share a place here; the grid tells which came first.
-            let qualifying_position = place
-                .lap_ms
-                .and_then(|lap| laps.binary_search(&lap).ok())
-                .map(|_| laps.iter().filter(|other| Some(**other) < place.lap_ms).count() as i32 + 1);
+            let first = first_of_part(place.position);
+            let is_faster = |own: i32| {
+                let others = laps.iter().filter(move |(_, position)| first_of_part(*position) == first);
+                others.filter(|other| **other < (own, place.position)).count() as i32
+            };
+            let qualifying_position = place.lap_ms.map(|own| first + is_faster(own));
             let fact = facts::StartingGrid {
                 driver_number,
                 position: place.position,
@@ -77,19 +88,37 @@ mod tests {
     use crate::testing::{Bench, SESSION};
     use pitwall_schemas::raw::Sample;
 
-    #[test]
-    fn a_grid_penalty_is_the_difference_to_the_place_in_qualifying() {
+    fn grid(cars: impl IntoIterator<Item = (i32, i32, Option<f64>)>) -> Bench {
         let mut bench = Bench::new(|graph| {
             graph.publish(StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
         });
-        // As at Imola in 2024: second in qualifying, three places back for impeding would be fifth.
-        for (ms, (driver_number, position, lap)) in (0..).zip([(1, 1, 74.746), (81, 5, 74.820), (4, 2, 74.837), (4, 2, 74.837)]) {
-            let lap_duration = Some(lap);
+        for (ms, (driver_number, position, lap_duration)) in (0..).zip(cars) {
             bench.arrive(
                 ms,
                 Sample::from(StartingGrid { meeting_key: 1235, session_key: SESSION, driver_number, position, lap_duration, id: None }),
             );
         }
+        bench
+    }
+
+    #[test]
+    fn who_went_out_in_the_second_segment_with_a_faster_lap_has_no_place_among_the_first_ten() {
+        // As at Zandvoort in 2025: the eleventh was faster in the second segment than the eighth in the third; two laps are equal.
+        let laps =
+            [70.1, 70.2, 70.3, 70.4, 70.5, 70.6, 70.7, 70.8, 70.9, 71.0, 70.75, 71.1, 71.1, 71.3, 71.4, 72.0, 72.1, 72.2, 72.3, 72.4];
+        let bench = grid((1..).zip(laps).map(|(place, lap)| (place, place, Some(lap))));
+        let newest: std::collections::BTreeMap<i32, _> = bench
+            .facts::<facts::StartingGrid>()
+            .into_iter()
+            .map(|(_, fact)| (fact.driver_number, (fact.qualifying_position, fact.places_lost)))
+            .collect();
+        assert_eq!(newest, (1..=20).map(|place| (place, (Some(place), Some(0)))).collect());
+    }
+
+    #[test]
+    fn a_grid_penalty_is_the_difference_to_the_place_in_qualifying() {
+        // As at Imola in 2024: second in qualifying, three places back for impeding would be fifth.
+        let bench = grid([(1, 1, Some(74.746)), (81, 5, Some(74.820)), (4, 2, Some(74.837)), (4, 2, Some(74.837))]);
         let said: Vec<_> = bench
             .facts::<facts::StartingGrid>()
             .iter()

@@ -228,6 +228,7 @@ mod tests {
         bench.facts()
     }
 
+    /// Case 24: a used set is no new one.
     #[test]
     fn the_first_total_of_laps_is_the_age_at_the_start_and_the_age_grows_with_the_stint() {
         let facts = play([version(1, Some((1, 1)), Some("SOFT"), Some(3)), version(1, Some((1, 12)), Some("SOFT"), Some(3))]);
@@ -299,7 +300,7 @@ mod tests {
         bench.facts::<facts::Stint>().iter().map(|(_, fact)| fact.stint_number).collect()
     }
 
-    // Case 24.
+    /// Case 24.
     #[test]
     fn spurious_stints_at_the_start_are_held_until_the_car_has_been_in_the_pit_lane_as_often() {
         let mut bench = with_laps();

@@ -6,7 +6,8 @@
 //! after it and so would wait for the future).
 //!
 //! A throttle or brake of 104 and a location of (0, 0, 0) mean "no reading" (OpenF1). A sample whose date is among the last ones kept
-//! is a duplicate and dropped; one older than all of those is late or replayed after a reconnect, and rejected.
+//! is a duplicate and dropped; one older than all of those is late or replayed after a reconnect, and rejected. A packet is bounded by
+//! its window, since at most one record is known in a microsecond.
 
 use std::collections::VecDeque;
 
@@ -280,6 +281,21 @@ mod tests {
         assert_eq!(facts.len(), 1);
         let row = &facts[0].1.samples[0];
         assert_eq!((row.throttle, row.brake, row.x, row.speed), (None, None, None, Some(0)));
+    }
+
+    /// Case 25: from 2026 on there is no DRS.
+    #[test]
+    fn without_drs_a_row_holds_all_else() {
+        let mut bench = bench();
+        let mut sample = car_data(1, at_ms(10), 300);
+        if let pitwall_schemas::raw::Sample::CarData(sample) = &mut sample {
+            sample.drs = None;
+        }
+        bench.arrive(1_000, sample);
+        bench.idle(2_500);
+        let row = &bench.facts::<Telemetry>()[0].1.samples[0];
+        assert_eq!((row.drs, row.speed, row.gear, row.throttle, row.brake), (None, Some(300), Some(8), Some(100), Some(false)));
+        assert!(bench.rejections().is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A bench for one operator's tests: samples in, facts out, through the real sequencer and graph.
 
+use std::collections::BTreeMap;
+
 use pitwall_engine::Micros;
 use pitwall_engine::graph::GraphBuilder;
 use pitwall_engine::limits::Limits;
@@ -75,6 +77,15 @@ impl Bench {
                 (header, F::decode(&mut body).unwrap())
             })
             .collect()
+    }
+
+    /// The newest statement about each thing, in bytes: what tables of latest values hold.
+    pub(crate) fn projection(&self) -> BTreeMap<(&'static str, Vec<u8>), Vec<u8>> {
+        let newest = self.output.facts.iter().map(|fact| {
+            let (_, body) = fact.header().unwrap();
+            ((fact.kind.name, fact.key().unwrap()), body.rest().to_vec())
+        });
+        newest.collect()
     }
 
     /// What the operator of type `O` remembers now.

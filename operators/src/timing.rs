@@ -6,8 +6,8 @@
 //!
 //! Rules:
 //! * Last lap: the highest-numbered one with a time. Sectors: those of the lap being driven.
-//! * Best lap: the shortest of those that can be a best, which a race's lap 1, a pit-out lap outside races and laps begun after the end
-//!   cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the next best.
+//! * Best lap: the shortest of those that can be a best, which a race's lap 1, outside races a lap out of or into the pit lane, and laps
+//!   begun after the end cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the next best.
 //! * Tyres: those of the newest stint. A stint's document can lag by a lap, so on a pit-out lap that the newest stint does not reach, the
 //!   tyres are not known.
 //! * Stops: passes through the pit lane, as [`pit_stops`](crate::pit_stops) tells them apart: two on one lap are two and one sent again is
@@ -19,6 +19,8 @@
 //! * `RETIRED`: the car began no lap while the leader began [`TimingOperator::laps_missed_max`] of them; the feed itself says nothing.
 //!   So it is said some laps late, never during a red flag, and taken back when the car begins a lap after all, as after a long repair.
 //!   A retired car has no gaps.
+//! * `IN_PIT`: the newest lap ended in the pit lane, or its mini-sectors have come to it (as in [`laps`](crate::laps)). In a race it is
+//!   mostly known once the car is out again, and then `PIT_OUT`.
 //! * `PIT_OUT`: the lap being driven began in the pit lane.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,9 +113,10 @@ impl Race {
 
     /// Whether the lap's time can be a best.
     fn may_be_best(&self, lap: &Lap) -> bool {
-        let begins_standing = if self.is_race { lap.lap_number == 1 } else { lap.is_pit_out_lap };
+        let is_of_the_pit_lane = !self.is_race && (lap.is_pit_out_lap || lap.is_pit_in_lap);
+        let begins_standing = self.is_race && lap.lap_number == 1;
         let is_after_the_end = self.finished_at.is_some_and(|end| lap.started_at.is_some_and(|start| start > end));
-        !begins_standing && !is_after_the_end && !lap.is_deleted && !lap.is_interrupted
+        !is_of_the_pit_lane && !begins_standing && !is_after_the_end && !lap.is_deleted && !lap.is_interrupted
     }
 }
 
@@ -148,6 +151,7 @@ impl Car {
         match &self.lap {
             _ if has_finished => CarState::Finished,
             Some(_) if race.is_race && laps_missed >= operator.laps_missed_max => CarState::Retired,
+            Some(lap) if lap.is_pit_in_lap => CarState::InPit,
             Some(lap) if lap.is_pit_out_lap && !lap.is_complete => CarState::PitOut,
             _ => CarState::Running,
         }
@@ -229,7 +233,7 @@ impl TimingOperator {
 
 impl Operator for TimingOperator {
     const NAME: &'static str = "timing";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = Timing;
     type State = State;
 
@@ -339,7 +343,7 @@ mod tests {
 
     fn bench() -> Bench {
         Bench::new(|graph| {
-            let drivers = graph.publish(DriversOperator, |inputs| inputs.samples::<raw::Driver>());
+            let drivers = graph.publish(DriversOperator::default(), |inputs| inputs.samples::<raw::Driver>());
             let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
             let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(track_status));
             let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
@@ -464,6 +468,20 @@ mod tests {
     }
 
     #[test]
+    fn a_lap_into_the_pit_lane_is_no_best_outside_races_and_the_car_is_in_the_pit() {
+        let into = |start| raw::Lap { segments_sector_3: Some(vec![Some(2_048), Some(2_064)]), ..whole(1, 3, start, 74_000) };
+        let mut samples = vec![(0, session(0, "SESSION STARTED", None, Some(2))), (80_000, Sample::from(whole(1, 2, 1_000, 76_000)))];
+        samples.push((155_000, Sample::from(into(77_000))));
+        let mut bench = play(samples);
+        assert_eq!((row(&bench, 1).best_lap_ms, row(&bench, 1).state), (Some(76_000), CarState::InPit));
+        bench.arrive(300_000, Sample::from(raw::Lap { is_pit_out_lap: true, ..begins(1, 4, 300_000) }));
+        assert_eq!(row(&bench, 1).state, CarState::PitOut);
+        let mut samples = race(&[(1, 1)]);
+        samples.extend([(160_000, Sample::from(whole(1, 2, 76_000, 76_000))), (230_000, Sample::from(into(152_000)))]);
+        assert_eq!(row(&play(samples), 1).best_lap_ms, Some(74_000), "in a race it is timed from line to line");
+    }
+
+    #[test]
     fn best_laps_start_afresh_with_each_segment_of_qualifying() {
         let bench = play([
             (0, session(0, "SESSION STARTED", None, Some(1))),
@@ -509,6 +527,30 @@ mod tests {
         };
         assert_eq!((silent(4).state, silent(4).gap_ms), (CarState::Running, Some(1_000)));
         assert_eq!((silent(5).state, silent(5).gap_ms), (CarState::Retired, None));
+    }
+
+    /// Case 14: a gap made of laps begun would fall to nothing between the counter and the line.
+    #[test]
+    fn the_lap_counter_rises_before_the_line_and_no_gap_collapses() {
+        let mut samples = race(&[(1, 3), (4, 3)]);
+        let behind = 2 * LAP_MS + 40_000;
+        let gap = |number, seconds| {
+            let distance = Reading::Number(seconds);
+            Sample::from(raw::Interval { gap_to_leader: distance.clone(), interval: distance, ..interval(number, at_ms(behind)) })
+        };
+        samples.extend([(behind, gap(1, 0.0)), (behind, gap(4, 20.0))]);
+        samples.extend([(behind, Sample::from(position(1, at_ms(behind), 1))), (behind, Sample::from(position(4, at_ms(behind), 2)))]);
+        let mut bench = play(samples);
+        let gaps = |bench: &Bench| [1, 4].map(|car| row(bench, car)).map(|row| (row.gap_ms, row.laps_behind, row.interval_ms));
+        let before = gaps(&bench);
+        assert_eq!(before, [(Some(0), Some(0), None), (Some(20_000), Some(0), Some(20_000))]);
+        let facts = bench.facts::<Gap>().len();
+        // The counter of the second car rises first, then the leader's.
+        for car in [4, 1] {
+            bench.arrive(behind + 10_000, Sample::from(begins(car, 4, behind + 10_000)));
+            assert_eq!(row(&bench, car).lap_number, Some(4));
+            assert_eq!((gaps(&bench), bench.facts::<Gap>().len()), (before, facts));
+        }
     }
 
     #[test]

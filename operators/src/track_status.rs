@@ -273,6 +273,7 @@ mod tests {
         bench.facts::<TrackStatus>().iter().map(|(_, fact)| (fact.status, fact.is_ending)).collect()
     }
 
+    /// Case 15.
     #[test]
     fn safety_car_in_this_lap_stays_until_the_leader_begins_the_next_lap() {
         let bench = play([
@@ -290,6 +291,7 @@ mod tests {
         assert_eq!((header.causes.as_slice(), fact.lap_number, fact.message.as_deref()), ([1, 4].as_slice(), Some(28), None));
     }
 
+    /// Case 16.
     #[test]
     fn virtual_safety_car_ending_is_not_clear_until_clear() {
         let bench = play([
@@ -302,6 +304,7 @@ mod tests {
         assert_eq!(statuses(&bench), [(Status::Vsc, false), (Status::VscEnding, false), (Status::Clear, false)]);
     }
 
+    /// Case 15.
     #[test]
     fn safety_car_and_virtual_safety_car_are_different_statuses() {
         let bench = play([(0, safety_car(0, 3, "VIRTUAL SAFETY CAR DEPLOYED")), (1, safety_car(1, 4, "SAFETY CAR DEPLOYED"))]);

@@ -48,7 +48,12 @@ impl Demo {
 
     /// Starts a replay of the bundled qualifying on `data_dir`.
     pub(crate) fn start_qualifying(data_dir: &Path, arguments: &[&str]) -> Self {
-        Self::run(&["replay", qualifying().to_str().unwrap()], MEXICO, data_dir, arguments)
+        Self::replay(&qualifying(), MEXICO, data_dir, arguments)
+    }
+
+    /// Starts a replay of an archive on `data_dir`.
+    pub(crate) fn replay(archive: &Path, session_key: i32, data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::run(&["replay", archive.to_str().unwrap()], session_key, data_dir, arguments)
     }
 
     fn run(command: &[&str], session_key: i32, data_dir: &Path, arguments: &[&str]) -> Self {

@@ -23,16 +23,16 @@ export const isOfficial = (store) => [...store.rows("classification").values()].
 function line(store, { driver, provisional, official }) {
   const newest = provisional ?? official;
   const differs = provisional && official && provisional.position !== official.position;
-  const before = newest.on_road_position !== null && newest.on_road_position !== newest.position ? ` (${newest.on_road_position} on the road)` : "";
+  const onRoad = newest.on_road_position !== null && newest.on_road_position !== newest.position ? { text: String(newest.on_road_position), tone: "yellow" } : "";
   const times = isQualifying(store)
     ? [1, 2, 3].map((segment) => { const ms = newest[`segment_${segment}_ms`]; return ms === null ? "" : lapTime(ms); })
-    : [number(newest.laps_completed), newest.penalty_seconds ? { text: `+${newest.penalty_seconds} s`, tone: "red" } : "", number(newest.points)];
+    : [onRoad, number(newest.laps_completed), newest.penalty_seconds ? { text: `+${newest.penalty_seconds} s`, tone: "red" } : "", number(newest.points)];
   return {
     id: driver,
     fact: newest.fact_id,
     tone: newest.status === "ELIMINATED" || newest.status === "RETIRED" ? "over" : "",
     cells: [
-      number(provisional?.position ?? null) + before, official ? { text: number(official.position), tone: differs ? "yellow" : "" } : UNKNOWN,
+      number(provisional?.position ?? null), official ? { text: number(official.position), tone: differs ? "yellow" : "" } : UNKNOWN,
       carCell(store, driver), { text: words(newest.status), tone: STATUS_TONES[newest.status] ?? "" }, ...times,
       newest.best_lap_ms === null ? UNKNOWN : lapTime(newest.best_lap_ms),
     ],
@@ -56,7 +56,7 @@ const shared = {
 export const raceClassification = {
   ...shared,
   id: "classification",
-  columns: [...COLUMNS, { label: "Laps", className: "c-number" }, { label: "Penalty", className: "c-number" }, { label: "Points", className: "c-number" }, BEST],
+  columns: [...COLUMNS, { label: "Road", title: "Place on the road, where it is another", className: "c-number" }, { label: "Laps", className: "c-number" }, { label: "Penalty", className: "c-number" }, { label: "Points", className: "c-number" }, BEST],
 };
 
 export const qualifyingClassification = {
@@ -71,7 +71,7 @@ export const championship = {
   caption: "Championship as it would be if the session ended now",
   empty: "The standings before this session are not in its data.",
   columns: [
-    { label: "Place", className: "c-lap" }, { label: "Who", className: "c-car" }, { label: "Before", title: "Points before the session", className: "c-number" },
+    { label: "Place", className: "c-lap" }, { label: "Was", title: "Place before the session", className: "c-number" }, { label: "Who", className: "c-car" }, { label: "Before", title: "Points before the session", className: "c-number" },
     { label: "Now", title: "Points as it stands", className: "c-number" }, { label: "Published", className: "c-number" },
   ],
   rows: (store) => [...store.rows("championship").values()]
@@ -81,7 +81,7 @@ export const championship = {
       fact: row.fact_id,
       cells: [
         `${row.championship === "TEAMS" ? "T" : ""}${number(row.position_as_it_stands ?? row.position_start)}`,
-        row.driver_number === null ? row.name : carCell(store, row.driver_number),
+        number(row.position_start), row.driver_number === null ? row.name : carCell(store, row.driver_number),
         number(row.points_start), number(row.points_as_it_stands), number(row.points_published),
       ],
     })),

@@ -58,7 +58,7 @@ export const completeness = {
 
 export const startingGrid = {
   id: "grid",
-  title: "Grid",
+  title: "Starting grid",
   caption: "Starting grid",
   empty: "The starting grid is not in this session's data.",
   columns: [{ label: "Grid", className: "c-lap" }, { label: "Car", className: "c-car" }, { label: "Qualified", className: "c-number" }, { label: "Lost", title: "Grid places lost to penalties", className: "c-number" }, { label: "Lap", className: "c-number" }],

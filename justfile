@@ -15,7 +15,7 @@ bench:
 
 # Lines covered, by crate.
 coverage:
-    cargo llvm-cov --workspace --profile ci --summary-only
+    tests/coverage
 
 # Dependencies against the policy.
 deny:

@@ -36,6 +36,10 @@ mod topics;
 mod tower;
 mod verify;
 
+/// Facts are made and dropped by the hundred thousand; this allocator does both faster than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use settings::{Effective, LogFormat, LogLevel, Override};
 
 /// Event-sourced stream processing for Formula 1 timing.

@@ -347,6 +347,12 @@ fn a_join_in_mid_race_declares_what_it_missed_and_invents_nothing() {
     for ((car, lap_number), lap) in played.laps() {
         assert!(lap.lap_ms.is_none_or(|lap_ms| lap_ms > 60_000), "car {car}, lap {lap_number}: {:?}", lap.lap_ms);
     }
+    // Of most cars no place was ever sent, so nobody's is known, and nobody's chances.
+    assert!(played.missing_channels().contains(&Subject::Position));
+    assert!(
+        played.facts.iter().all(|(_, fact)| !matches!(fact, FactBody::Positions(_) | FactBody::Probability(_) | FactBody::Overtakes(_)))
+    );
+    assert_eq!(played.order(Basis::Provisional), Vec::<i32>::new());
     let lines = played.classification(Basis::Provisional);
     // Both stewards' penalties came after the flag and were never served.
     assert_eq!([18, 87].map(|car| lines[&car].1.penalty_seconds), [5, 5]);

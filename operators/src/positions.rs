@@ -7,8 +7,9 @@
 //! * The others stay where they are. Those whose place was taken move, in the same order as before, into the places that the named cars
 //!   left, or below when more cars came than places became free.
 //!
-//! Places are kept as the feed numbers them, since a late join learns of car 15 before it learns of car 1, and said without the holes:
-//! 1 to the number of cars known. A message sent again after a reconnect is known by its date and `_id`, and changes nothing.
+//! Places are kept as the feed numbers them. A late join learns of car 15 before it learns of car 1, and nobody can tell who is in between:
+//! nothing is said before every place up to the last has had its car. From then on places are said without holes, 1 to the number of cars.
+//! A message sent again after a reconnect is known by its date and `_id`, and changes nothing.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,8 @@ impl Default for PositionsOperator {
 pub struct State {
     /// Car numbers by place, as the feed numbers the places.
     order: BTreeMap<i32, i32>,
+    /// Whether every place up to the last has had its car.
+    is_whole: bool,
     cars: ByDriver<Car>,
     /// Messages being collected, at most one of each car, in order of arrival.
     batch: Vec<Message>,
@@ -107,7 +110,7 @@ fn settle(order: &BTreeMap<i32, i32>, batch: &[Message]) -> BTreeMap<i32, i32> {
 
 impl Operator for PositionsOperator {
     const NAME: &'static str = "positions";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = facts::Position;
     type State = State;
 
@@ -122,6 +125,10 @@ impl Operator for PositionsOperator {
         let batch_causes: Vec<u64> = batch.iter().map(|message| message.seq).collect();
         let batch_date = batch.iter().map(|message| message.date).max().unwrap_or(context.now());
         let cars = state.order.len() as i32;
+        state.is_whole |= state.order.keys().copied().eq(1..=cars);
+        if !state.is_whole {
+            return;
+        }
         for (position, (place, driver_number)) in (1..).zip(&state.order) {
             let car = state.cars.entry(*driver_number);
             if car.position == Some(position) {
@@ -242,11 +249,22 @@ mod tests {
     }
 
     #[test]
-    fn a_late_join_says_places_without_the_holes_and_keeps_them_as_the_feed_numbers_them() {
+    fn a_late_join_keeps_places_as_the_feed_numbers_them_and_says_none_until_all_are_known() {
         // As in Abu Dhabi 2025: first 14 and 15, later 13 for a car that was 14th.
-        let bench = play(&[&[(6, 15), (18, 14)], &[(27, 16), (23, 17)], &[(12, 14), (18, 13)], &[(31, 8)]]);
+        let batches: [&[(i32, i32)]; 4] = [&[(6, 15), (18, 14)], &[(27, 16), (23, 17)], &[(12, 14), (18, 13)], &[(31, 8)]];
+        let bench = play(&batches);
         assert_eq!(order(&bench), [31, 18, 12, 6, 27, 23]);
-        assert_eq!(said(&bench, 0)[..2], [(18, 1, None, vec![1]), (6, 2, None, vec![0])]);
+        assert!(said(&bench, 0).is_empty(), "who is eighth is not first");
+        let others: Vec<(i32, i32)> = (1..=7).chain(9..=12).map(|place| (place + 50, place)).collect();
+        let bench = play(&[&batches[..], &[others.as_slice()]].concat());
+        let places: Vec<_> = said(&bench, 0).into_iter().map(|(car, place, ..)| (car, place)).collect();
+        assert_eq!((places.len(), places[7], places[12], places[13]), (17, (31, 8), (18, 13), (12, 14)));
+    }
+
+    #[test]
+    fn a_place_that_is_left_empty_later_is_closed() {
+        let bench = play(&[GRID, &[(63, 9)]]);
+        assert_eq!((order(&bench), said(&bench, 5)), (vec![1, 4, 16, 44, 63], vec![]));
     }
 
     #[test]
@@ -275,8 +293,8 @@ mod tests {
     #[test]
     fn messages_further_apart_than_the_window_are_two_batches() {
         let mut bench = bench();
-        for (ms, driver_number) in [(1_000, 1), (1_001, 4), (1_003, 16)] {
-            bench.arrive(ms, Sample::from(position(driver_number, at_ms(ms), driver_number)));
+        for (ms, driver_number, place) in [(1_000, 1, 1), (1_001, 4, 2), (1_003, 16, 3)] {
+            bench.arrive(ms, Sample::from(position(driver_number, at_ms(ms), place)));
         }
         bench.idle(2_000);
         let cars: Vec<_> = bench.facts::<facts::Position>().iter().map(|(_, fact)| fact.cars).collect();
@@ -285,7 +303,10 @@ mod tests {
 
     /// Messages of a feed that says anything: ms since the one before, car and place.
     fn any_feed() -> impl Strategy<Value = Vec<(i64, i32, i32)>> {
-        prop::collection::vec((prop::sample::select(vec![0, 0, 1, 5]), 1..9_i32, 1..=12_i32), 1..60)
+        let anything = prop::collection::vec((prop::sample::select(vec![0, 0, 1, 5]), 1..9_i32, 1..=12_i32), 1..60);
+        // A whole order first, without which nothing is said.
+        let grid = (1..9).map(|car| (0, car, car));
+        anything.prop_map(move |feed| grid.clone().chain([(10, 1, 1)]).chain(feed).collect())
     }
 
     fn arrivals(feed: &[(i64, i32, i32)]) -> Vec<(i64, Position)> {

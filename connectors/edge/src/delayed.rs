@@ -78,12 +78,15 @@ impl Delayed {
         let reads_all = !is_first && channel.delivery() == Delivery::Every;
         let session_key = feed.session_key();
         let (place, rows) = match past.seen(session_key, position.epoch, channel, self.seen, known_by, reads_all).await? {
-            Seen::Rows(place, rows) => (place, rows),
+            Seen::Rows(place, rows) => {
+                self.seen = Some(place);
+                (place, rows)
+            }
             Seen::TooFar => return Ok(Told::TooFar),
+            // The session is younger than the delay.
             Seen::Nothing if is_first => (Place { seq: 0, known_at: Micros(0) }, Vec::new()),
             Seen::Nothing => return Ok(Told::Nothing),
         };
-        self.seen = (place.known_at > Micros(0)).then_some(place);
         let numbers: Vec<u64> = rows.iter().map(|row| row.fact_seq).collect();
         let is_news = if reads_all { !numbers.is_empty() } else { numbers != self.rows };
         if !is_first && !is_news {

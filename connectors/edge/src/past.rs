@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pitwall_engine::Micros;
+use pitwall_engine::log::StoredFact;
 use pitwall_schemas::moment::{Bound, Moment, NoSuchMoment};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
@@ -204,19 +205,12 @@ impl Past {
             };
             let (known_after, known_by) = (known_at(after.seq)?, known_at(through)?);
             let span = Span { from_fact_seq: 0, known_after: Some(known_after), known_by: Some(known_by) };
-            let facts = reader.history(session_key, after.epoch, channel, span, facts_max + 1)?;
-            if facts.len() > facts_max {
-                return Ok(CaughtUp::TooFar);
-            }
-            let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
-            let rows: Result<Vec<Row>, _> = rows.collect();
-            Ok(CaughtUp::Rows(rows.map_err(|error| ReadError::Unavailable(error.to_string()))?, known_by))
+            let rows = every_fact(reader, session_key, after.epoch, channel, span, facts_max)?;
+            Ok(rows.map_or(CaughtUp::TooFar, |rows| CaughtUp::Rows(rows, known_by)))
         });
         caught_up.await
     }
-}
 
-impl Past {
     /// A channel as of the last record known by then, if that is another than `before`: every fact since, or the newest of each key.
     pub(crate) async fn seen(
         &self,
@@ -239,13 +233,8 @@ impl Past {
                 return Ok(Seen::Rows(place, table_at(reader, session_key, epoch, channel, known_at)?));
             }
             let span = Span { from_fact_seq: 0, known_after: before.map(|before| before.known_at), known_by: Some(known_at) };
-            let facts = reader.history(session_key, epoch, channel, span, facts_max + 1)?;
-            if facts.len() > facts_max {
-                return Ok(Seen::TooFar);
-            }
-            let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
-            let rows: Result<Vec<Row>, _> = rows.collect();
-            Ok(Seen::Rows(place, rows.map_err(|error| ReadError::Unavailable(error.to_string()))?))
+            let rows = every_fact(reader, session_key, epoch, channel, span, facts_max)?;
+            Ok(rows.map_or(Seen::TooFar, |rows| Seen::Rows(place, rows)))
         });
         seen.await
     }
@@ -253,7 +242,23 @@ impl Past {
 
 /// The newest fact of each key known by then, in order of the keys.
 fn table_at(reader: &dyn Reader, session_key: i32, epoch: i32, channel: Channel, known_at: Micros) -> Result<Vec<Row>, ReadError> {
-    let facts = reader.latest(session_key, epoch, channel, Some(known_at))?;
+    rows_of(channel, &reader.latest(session_key, epoch, channel, Some(known_at))?)
+}
+
+/// Every fact of a stretch, in order; `None` when there are more than `facts_max`.
+fn every_fact(
+    reader: &dyn Reader,
+    session_key: i32,
+    epoch: i32,
+    channel: Channel,
+    span: Span,
+    facts_max: usize,
+) -> Result<Option<Vec<Row>>, ReadError> {
+    let facts = reader.history(session_key, epoch, channel, span, facts_max + 1)?;
+    if facts.len() > facts_max { Ok(None) } else { rows_of(channel, &facts).map(Some) }
+}
+
+fn rows_of(channel: Channel, facts: &[StoredFact]) -> Result<Vec<Row>, ReadError> {
     let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
     rows.collect::<Result<_, _>>().map_err(|error| ReadError::Unavailable(error.to_string()))
 }

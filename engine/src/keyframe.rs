@@ -72,12 +72,8 @@ impl Flavor for Bytes {
     }
 }
 
-/// A state's bytes, in memory for about `length` of them.
-pub(crate) fn state_bytes<T: Serialize>(state: &T, length: usize) -> Vec<u8> {
-    write_state(state, Vec::with_capacity(length))
-}
-
-fn write_state<T: Serialize>(state: &T, bytes: Vec<u8>) -> Vec<u8> {
+/// Appends a state to `bytes`.
+pub(crate) fn write_state<T: Serialize>(state: &T, bytes: Vec<u8>) -> Vec<u8> {
     postcard::serialize_with_flavor(state, Bytes(bytes)).expect("operator states hold only serialisable values")
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pitwall_engine::facts::{EncodedFact, FactBatch};
 use pitwall_engine::hash::Digest;
@@ -33,7 +33,7 @@ use crate::partition;
 use crate::scan::Scan;
 use crate::schemas::{SchemaIds, Streams};
 use crate::topics as deployment;
-use crate::writer::{Keeper, Outgoing, Writer};
+use crate::writer::{Keeper, Outgoing, Writer, deadline, is_before};
 
 /// How often the ledger is read again while a commit of this process cannot be seen yet.
 const VISIBLE_POLL: Duration = Duration::from_millis(2);
@@ -399,7 +399,7 @@ impl Partition {
                 Err(CommitError::Unknown) => return Err(options.silence("asking what became of a commit")),
             }
         }
-        let end = Instant::now() + options.timeout();
+        let end = deadline(options);
         loop {
             self.read_ledger()?;
             // The broker answers a commit before readers see it.
@@ -410,7 +410,7 @@ impl Partition {
                 self.committed.clear();
                 return Ok(());
             }
-            if Instant::now() > end {
+            if !is_before(end) {
                 return Err(options.silence("waiting until a commit can be read"));
             }
             thread::sleep(VISIBLE_POLL);

@@ -211,11 +211,12 @@ impl Writer {
     }
 }
 
-fn deadline(options: &Options) -> Instant {
+/// Until when an answer of the broker is waited for.
+pub(crate) fn deadline(options: &Options) -> Instant {
     Instant::now() + options.timeout()
 }
 
-fn is_before(end: Instant) -> bool {
+pub(crate) fn is_before(end: Instant) -> bool {
     Instant::now() < end
 }
 

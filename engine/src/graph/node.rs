@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Trigger;
 use crate::facts::{FactBatch, Kind, Stamp};
-use crate::keyframe::state_bytes;
+use crate::keyframe::write_state;
 use crate::operator::{Context, Emission, Operator};
 use crate::turn::{CauseRange, Turn};
 use crate::{Event, Micros};
@@ -141,7 +141,7 @@ impl<S: Event, O: Operator> Node<S> for OperatorNode<S, O> {
 
     fn save(&self) -> SavedNode {
         // A little longer than the last time, as states mostly are.
-        let state = state_bytes(&self.state, self.saved_length.get() / 8 * 9 + 64);
+        let state = write_state(&self.state, Vec::with_capacity(self.saved_length.get() / 8 * 9 + 64));
         self.saved_length.set(state.len());
         SavedNode { name: O::NAME.to_owned(), version: O::VERSION, kind_seq: self.kind_seq, state }
     }

@@ -38,7 +38,7 @@ use pitwall_schemas::raw::{Session, SessionResult};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::session_kind::{Evidence, SPRINT_LAPS_MAX, SessionKind};
+use crate::session_kind::{Evidence, SPRINT_LAPS_MAX, SessionKind, qualifying_cuts};
 
 /// The leader's laps after which a car that began none did not start.
 pub const NOT_STARTED_AFTER_LAPS: i32 = 3;
@@ -293,19 +293,13 @@ impl State {
         self.session.leaders_laps * 9 / 10
     }
 
-    /// How many cars go on from each segment of qualifying.
-    fn cuts(&self) -> [usize; 2] {
-        let cars = self.cars.len();
-        [10 + cars.saturating_sub(10) / 2, 10]
-    }
-
     /// Places of qualifying.
     fn qualifying_order(&self) -> Vec<i32> {
         let mut order: Vec<(i32, &Car)> = self.cars.iter().collect();
         let unset = (i32::MAX, Micros(i64::MAX));
         order.sort_by_key(|(number, car)| (car.best(1).unwrap_or(unset), car.on_road_position.unwrap_or(i32::MAX), *number));
         let phase = self.session.qualifying_phase.unwrap_or(1);
-        for (segment, cut) in (2..).zip(self.cuts()) {
+        for (segment, cut) in (2..).zip(qualifying_cuts(self.cars.len())) {
             if segment > phase {
                 break;
             }
@@ -346,7 +340,7 @@ impl State {
         if session.is_qualifying() {
             let place_index = place.map_or(usize::MAX, |place| place as usize);
             let phase = session.qualifying_phase.unwrap_or(1);
-            let is_out = (2..).zip(self.cuts()).any(|(segment, cut)| segment <= phase && place_index > cut);
+            let is_out = (2..).zip(qualifying_cuts(self.cars.len())).any(|(segment, cut)| segment <= phase && place_index > cut);
             status = match (is_out, session.has_finished && phase >= 3) {
                 (true, _) => ResultStatus::Eliminated,
                 (false, true) => ResultStatus::Finished,

@@ -128,7 +128,7 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, car_data, driver, interval, lap, location, pit, position, race_control, stint};
+    use crate::testing::{Bench, at_ms, car_data, driver, interval, lap, location, pit, position, race_control, stint, without_drs};
     use pitwall_schemas::codec::Reading;
     use pitwall_schemas::facts::{Classification, Telemetry, Timing};
 
@@ -143,13 +143,6 @@ mod tests {
             let category = Some("SessionStatus".into());
             Sample::from(RaceControl { category, lap_number: Some(lap_number), ..race_control(at_ms(ms), words) })
         };
-        let without_drs = |car, ms| {
-            let mut sample = car_data(car, at_ms(ms), 290);
-            if let Sample::CarData(sample) = &mut sample {
-                sample.drs = None;
-            }
-            sample
-        };
         let mut race = vec![(0, status(0, "SESSION STARTED", 1))];
         for (place, car) in [(1, 1), (2, 4)] {
             race.push((5, Sample::from(Driver { name_acronym: Some(format!("C{car}")), id: next(), ..driver(car) })));
@@ -158,7 +151,7 @@ mod tests {
             race.push((20, Sample::from(Stint { lap_start, lap_end, compound, tyre_age_at_start: Some(3), id: next(), ..stint(car, 1) })));
             race.push((30, Sample::from(Lap { date_start: Some(at_ms(0)), id: next(), ..lap(car, 1) })));
             // The feed's samples come in packets, and not in order of their dates.
-            race.extend([120, 360, 240, 600, 480].map(|ms| (1_000, without_drs(car, ms))));
+            race.extend([120, 360, 240, 600, 480].map(|ms| (1_000, without_drs(car_data(car, at_ms(ms), 290)))));
             race.extend([100, 300, 200].map(|ms| (1_500, location(car, at_ms(ms), [ms as i32, 50, 7]))));
             for number in [1, 2] {
                 let (begun, behind) = (i64::from(number - 1) * 80_000, i64::from(place - 1) * 2_000);

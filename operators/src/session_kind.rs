@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 /// No sprint is longer: 100 km at Monaco, the shortest circuit, would be 30 laps.
 pub const SPRINT_LAPS_MAX: i32 = 30;
 
+/// How many of `cars` go on from the first and from the second segment of qualifying (sporting regulations).
+#[must_use]
+pub const fn qualifying_cuts(cars: usize) -> [usize; 2] {
+    [10 + cars.saturating_sub(10) / 2, 10]
+}
+
 /// What a session can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionKind {

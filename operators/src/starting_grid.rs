@@ -14,6 +14,7 @@ use pitwall_schemas::raw::StartingGrid;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::session_kind::qualifying_cuts;
 
 /// Reads the grid.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,11 +53,8 @@ impl Handle<StartingGrid> for StartingGridOperator {
             return;
         }
         (place.version, place.position, place.lap_ms, place.cause) = (document.id, document.position, lap_ms, seq);
-        let cars = state.cars.iter().count() as i32;
-        let first_of_part = |position: i32| {
-            let limits = [10 + (cars - 10).max(0) / 2, 10, 0];
-            limits.into_iter().find(|limit| position > *limit).unwrap_or(0) + 1
-        };
+        let cuts = qualifying_cuts(state.cars.len()).map(|cut| cut as i32);
+        let first_of_part = |position: i32| cuts.into_iter().find(|cut| position > *cut).unwrap_or(0) + 1;
         let laps: Vec<(i32, i32)> =
             state.cars.iter().filter_map(|(_, place)| place.lap_ms.map(|lap_ms| (lap_ms, place.position))).collect();
         for (driver_number, place) in state.cars.iter_mut() {

@@ -231,7 +231,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, car_data, location};
+    use crate::testing::{Bench, at_ms, car_data, location, without_drs};
 
     fn bench() -> Bench {
         Bench::new(|graph| {
@@ -287,11 +287,7 @@ mod tests {
     #[test]
     fn without_drs_a_row_holds_all_else() {
         let mut bench = bench();
-        let mut sample = car_data(1, at_ms(10), 300);
-        if let pitwall_schemas::raw::Sample::CarData(sample) = &mut sample {
-            sample.drs = None;
-        }
-        bench.arrive(1_000, sample);
+        bench.arrive(1_000, without_drs(car_data(1, at_ms(10), 300)));
         bench.idle(2_500);
         let row = &bench.facts::<Telemetry>()[0].1.samples[0];
         assert_eq!((row.drs, row.speed, row.gear, row.throttle, row.brake), (None, Some(300), Some(8), Some(100), Some(false)));

@@ -99,6 +99,14 @@ impl Bench {
     }
 }
 
+/// The same sample as from 2026 on, when there is no DRS.
+pub(crate) fn without_drs(mut sample: Sample) -> Sample {
+    if let Sample::CarData(sample) = &mut sample {
+        sample.drs = None;
+    }
+    sample
+}
+
 pub(crate) fn car_data(driver_number: i32, date: Micros, speed: i32) -> Sample {
     Sample::from(CarData {
         meeting_key: 1267,

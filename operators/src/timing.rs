@@ -7,7 +7,8 @@
 //! Rules:
 //! * Last lap: the highest-numbered one with a time. Sectors: those of the lap being driven.
 //! * Best lap: the shortest of those that can be a best, which a race's lap 1, outside races a lap out of or into the pit lane, and laps
-//!   begun after the end cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the next best.
+//!   begun after the end cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the
+//!   next best.
 //! * Tyres: those of the newest stint. A stint's document can lag by a lap, so on a pit-out lap that the newest stint does not reach, the
 //!   tyres are not known.
 //! * Stops: passes through the pit lane, as [`pit_stops`](crate::pit_stops) tells them apart: two on one lap are two and one sent again is

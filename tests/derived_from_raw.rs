@@ -20,6 +20,7 @@ use pitwall_engine::session::Output;
 use pitwall_schemas::codec::{Avro, Fact};
 use pitwall_schemas::facts::{EstimatedLap, EstimatedPlace, Gap, Lap, LineSource, PitPass, PositionCheck, TimingLine};
 use pitwall_schemas::raw::{Collection, Sample};
+use race::official;
 
 /// How long the clock of the source goes on after its last sample, µs: the last crossing settles, the last lap's order is compared.
 const CLOCK_GOES_ON: i64 = 300_000_000;
@@ -129,15 +130,10 @@ fn race_times() -> BTreeMap<i32, BTreeMap<i32, i32>> {
         *total += time;
         sums.insert((car, lap), *total);
     }
-    let official: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(race::data("dutch_2025_official_f1db.json")).unwrap()).unwrap();
     let mut longer = BTreeMap::new();
-    for row in official["classification"].as_array().unwrap() {
-        let car: i32 = row["driverNumber"].to_string().trim_matches('"').parse().unwrap();
-        let Some(time) = row["time"].as_str() else { continue };
-        let seconds = time.split(':').fold(0.0, |total, part| total * 60.0 + part.parse::<f64>().unwrap());
-        let penalty: f64 = row["timePenalty"].as_str().map_or(0.0, |seconds| seconds.parse().unwrap());
-        longer.insert(car, totals[&car] - ((seconds - penalty) * 1_000.0).round() as i32);
+    for row in official::published("classification") {
+        let (car, Some(race_ms)) = (official::car(&row), official::race_ms(&row)) else { continue };
+        longer.insert(car, totals[&car] - race_ms);
     }
     assert_eq!(longer.len(), 17);
     println!("sums of laps are longer than official times by {:?} ms", (longer.values().min(), longer.values().max()));

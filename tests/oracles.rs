@@ -19,6 +19,7 @@ use pitwall_schemas::facts::{
     CarState, Circuit, Lap, Overtake, OvertakeCause, PitStop, Position, Stint, Timing, Undercut, UndercutOutcome,
 };
 use pitwall_schemas::shared::FactHeader;
+use race::official;
 use serde_json::Value;
 
 /// Every fact of one kind that a session says, in order.
@@ -45,10 +46,6 @@ fn facts<F: Fact>(mut archive: Archive) -> Vec<(FactHeader, F)> {
 /// The last fact about each thing.
 fn latest<F: Fact, K: Ord>(facts: Vec<(FactHeader, F)>, key: impl Fn(&F) -> K) -> BTreeMap<K, F> {
     facts.into_iter().map(|(_, fact)| (key(&fact), fact)).collect()
-}
-
-fn official() -> Value {
-    serde_json::from_str(&fs::read_to_string(race::data("dutch_2025_official_f1db.json")).unwrap()).unwrap()
 }
 
 /// Rows of OpenF1's laps, each as column name to text.
@@ -105,7 +102,7 @@ fn every_drivers_fastest_lap_is_the_official_one() {
             *best = (*best).min((lap_ms, *lap_number));
         }
     }
-    let official = official();
+    let official = official::all();
     let rows = official["fastest_laps"].as_array().unwrap();
     assert!(!rows.is_empty());
     for row in rows {
@@ -139,7 +136,7 @@ fn the_final_order_is_the_official_one_without_the_time_penalty() {
     let mut found: Vec<(i32, i32)> = positions.into_iter().map(|(car, position)| (position.position, car)).collect();
     found.sort_unstable();
 
-    let official = official();
+    let official = official::all();
     let classification = official["classification"].as_array().unwrap();
     let mut on_the_road: Vec<_> = classification
         .iter()
@@ -168,7 +165,7 @@ fn car(row: &Value) -> i32 {
 #[test]
 fn the_tower_ends_with_the_official_pit_stops() {
     let mut expected: BTreeMap<i32, i32> = tower().into_keys().map(|car| (car, 0)).collect();
-    for row in official()["pit_stops"].as_array().unwrap() {
+    for row in &official::published("pit_stops") {
         *expected.get_mut(&car(row)).unwrap() += 1;
     }
     assert_eq!(expected.values().sum::<i32>(), 40);
@@ -179,7 +176,7 @@ fn the_tower_ends_with_the_official_pit_stops() {
 #[test]
 fn the_towers_best_laps_are_the_official_fastest_laps() {
     let tower = tower();
-    for row in official()["fastest_laps"].as_array().unwrap() {
+    for row in &official::published("fastest_laps") {
         let expected = (Some(race_time(row["time"].as_str().unwrap()) as i32), row["lap"].as_i64().map(|lap| lap as i32));
         let found = &tower[&car(row)];
         assert_eq!((found.best_lap_ms, found.best_lap_number), expected, "car {}", car(row));
@@ -190,7 +187,7 @@ fn the_towers_best_laps_are_the_official_fastest_laps() {
 fn the_cars_that_officially_retired_are_retired_and_the_others_finished() {
     let tower = tower();
     let mut retired = BTreeSet::new();
-    for row in official()["classification"].as_array().unwrap() {
+    for row in &official::published("classification") {
         let has_retired = row["reasonRetired"].is_string();
         retired.extend(has_retired.then(|| car(row)));
         let expected = if has_retired { CarState::Retired } else { CarState::Finished };
@@ -203,7 +200,7 @@ fn the_cars_that_officially_retired_are_retired_and_the_others_finished() {
 fn the_circuits_outline_is_known_in_lap_2_and_as_long_as_the_official_course() {
     let circuits = facts::<Circuit>(race::dutch());
     let (header, circuit) = &circuits[0];
-    let metres = official()["race"]["courseLength"].as_f64().unwrap() * 1_000.0;
+    let metres = official::all()["race"]["courseLength"].as_f64().unwrap() * 1_000.0;
     // Straight lines between points are shorter than the curves they cut.
     assert!((0.97..1.0).contains(&(f64::from(circuit.length_m) / metres)), "{} m of {metres}", circuit.length_m);
     let laps = facts::<Lap>(race::dutch());
@@ -216,7 +213,7 @@ fn the_circuits_outline_is_known_in_lap_2_and_as_long_as_the_official_course() {
 #[test]
 fn every_stop_of_the_race_is_an_official_one() {
     let passes = latest(facts::<PitStop>(race::dutch()), |pass| (pass.driver_number, pass.lap_number, pass.pass));
-    let official = official();
+    let official = official::all();
     let mut expected: Vec<(i32, i32, Option<i32>, i64)> = official["pit_stops"]
         .as_array()
         .unwrap()
@@ -285,7 +282,7 @@ fn no_place_was_won_on_the_track_from_a_car_that_was_in_the_pit_lane() {
     let swaps = facts::<Overtake>(race::dutch());
     let newest: BTreeMap<i32, (i64, Overtake)> =
         swaps.into_iter().map(|(header, swap)| (swap.overtake_number, (header.event_time.0, swap))).collect();
-    let official = official();
+    let official = official::all();
     let stops = latest(facts::<PitStop>(race::dutch()), |pass| (pass.driver_number, pass.lap_number, pass.pass));
     assert_eq!(stops.len(), official["pit_stops"].as_array().unwrap().len());
     let mut explained = 0;

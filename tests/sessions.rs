@@ -15,8 +15,9 @@ use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_operators::laps::LapsOperator;
 use pitwall_schemas::facts::{Basis, Classification, Completeness, FactBody, Lap, ResultStatus, Subject};
-use pitwall_schemas::raw::{self, Sample, SessionResult};
+use pitwall_schemas::raw::{self, Sample};
 use pitwall_schemas::shared::FactHeader;
+use race::official;
 
 /// A session after its last sample, with everything it said.
 struct Played {
@@ -380,35 +381,6 @@ fn a_race_without_laps_positions_and_gaps_has_no_order_and_says_what_is_missing(
     assert_eq!(last.unwrap().penalties_to_serve, 0);
 }
 
-/// A line of the Dutch race's result: car, official place and whether it retired.
-fn dutch_official() -> Vec<(i32, Option<i32>, Option<f64>, i32)> {
-    let text = fs::read_to_string(race::data("dutch_2025_official_f1db.json")).unwrap();
-    let official: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let rows = official["classification"].as_array().unwrap().iter();
-    rows.map(|row| {
-        let car = row["driverNumber"].to_string().trim_matches('"').parse().unwrap();
-        (car, row["position"].as_i64().map(|place| place as i32), row["points"].as_f64(), row["laps"].as_i64().unwrap() as i32)
-    })
-    .collect()
-}
-
-fn result(car: i32, place: Option<i32>, laps: i32) -> Sample {
-    Sample::from(SessionResult {
-        meeting_key: 1267,
-        session_key: 9920,
-        driver_number: car,
-        position: place,
-        number_of_laps: Some(laps),
-        dnf: Some(laps < 72),
-        dns: Some(false),
-        dsq: Some(false),
-        duration: None,
-        gap_to_leader: None,
-        points: None,
-        id: None,
-    })
-}
-
 /// Norris stopped on lap 65 and was classified 18th; Antonelli was sixth on the road before 15 s of penalties.
 #[test]
 fn norris_is_classified_with_64_of_72_laps_at_zandvoort_and_leclerc_and_hamilton_are_not() {
@@ -420,10 +392,10 @@ fn norris_is_classified_with_64_of_72_laps_at_zandvoort_and_leclerc_and_hamilton
     for car in [16, 44] {
         assert_eq!((lines[&car].1.position, lines[&car].1.is_classified), (None, Some(false)), "car {car}");
     }
-    for (car, _, _, laps) in dutch_official() {
+    for (car, _, _, laps) in official::classification() {
         assert_eq!(lines[&car].1.laps_completed, Some(laps), "car {car}");
     }
-    let official: Vec<i32> = dutch_official().into_iter().filter(|(_, place, ..)| place.is_some()).map(|(car, ..)| car).collect();
+    let official: Vec<i32> = official::classification().into_iter().filter(|(_, place, ..)| place.is_some()).map(|(car, ..)| car).collect();
     let mut on_the_road: Vec<i32> = official.into_iter().filter(|car| *car != 12).collect();
     on_the_road.insert(5, 12);
     assert_eq!(played.order(Basis::Provisional), on_the_road);
@@ -434,14 +406,14 @@ fn norris_is_classified_with_64_of_72_laps_at_zandvoort_and_leclerc_and_hamilton
 fn antonellis_unserved_penalties_make_the_provisional_classification_the_official_one() {
     let mut played = Played::new(race::dutch());
     let last = played.session.sequencer().last_known_at().unwrap();
-    for message in race::official::penalties(last) {
+    for message in official::penalties(last) {
         played.arrive_later(0, message);
     }
     let lines = played.classification(Basis::Provisional);
     assert_eq!((lines[&12].1.position, lines[&12].1.on_road_position, lines[&12].1.penalty_seconds), (Some(16), Some(6), 15));
     assert!(lines[&12].0.supersedes.is_some());
-    for (car, place, points, _) in dutch_official() {
-        assert_eq!((lines[&car].1.position, lines[&car].1.points), (place, Some(points.unwrap_or(0.0))), "car {car}");
+    for (car, place, points, _) in official::classification() {
+        assert_eq!((lines[&car].1.position, lines[&car].1.points), (place, Some(points)), "car {car}");
     }
 }
 
@@ -451,7 +423,7 @@ fn antonellis_unserved_penalties_make_the_provisional_classification_the_officia
 fn the_championship_as_it_stands_after_the_race_is_the_official_one() {
     let mut played = Played::new(race::dutch());
     let last = played.session.sequencer().last_known_at().unwrap();
-    for document in race::official::standings_before().into_iter().chain(race::official::penalties(last)) {
+    for document in official::standings_before().into_iter().chain(official::penalties(last)) {
         played.arrive_later(0, document);
     }
     let mut newest = BTreeMap::new();
@@ -460,7 +432,7 @@ fn the_championship_as_it_stands_after_the_race_is_the_official_one() {
             newest.insert(standing.name.clone(), standing.clone());
         }
     }
-    let official = race::official::standings();
+    let official = official::standings();
     assert_eq!((newest.len(), official.len()), (31, 31));
     for (who, [_, place], [before, after]) in &official {
         let standing = &newest[who];
@@ -477,7 +449,7 @@ fn the_championship_as_it_stands_after_the_race_is_the_official_one() {
 #[test]
 fn the_grid_of_the_dutch_race_is_the_order_of_qualifying_but_for_the_car_in_the_pit_lane() {
     let mut played = Played::new(race::dutch());
-    for document in race::official::starting_grid() {
+    for document in official::starting_grid() {
         played.arrive_later(0, document);
     }
     let mut newest = BTreeMap::new();
@@ -487,7 +459,7 @@ fn the_grid_of_the_dutch_race_is_the_order_of_qualifying_but_for_the_car_in_the_
         }
     }
     assert_eq!(newest.len(), 20);
-    for (car, place, lap) in race::official::grid() {
+    for (car, place, lap) in official::grid() {
         let expected = match car {
             18 => (place, None, None),
             87 => (place, Some(19), Some(1)),
@@ -535,7 +507,7 @@ fn degradation_of_every_long_stint_of_the_race_is_the_least_squares_slope_of_its
 #[test]
 fn a_penalty_published_days_later_corrects_the_official_classification_and_its_points() {
     let mut played = Played::new(race::dutch());
-    let official = dutch_official();
+    let official = official::classification();
     // As the cars finished: Antonelli sixth, and who was sixth to sixteenth one place lower.
     let on_the_road = |car: i32, place: Option<i32>| match place {
         Some(_) if car == 12 => Some(6),
@@ -543,19 +515,19 @@ fn a_penalty_published_days_later_corrects_the_official_classification_and_its_p
         place => place,
     };
     for (car, place, _, laps) in &official {
-        played.arrive_later(0, result(*car, on_the_road(*car, *place), *laps));
+        played.arrive_later(0, official::result(*car, on_the_road(*car, *place), None, *laps));
     }
     let before = played.classification(Basis::Official);
     assert_eq!((before[&12].1.position, before[&12].1.points), (Some(6), Some(8.0)));
     for (car, place, _, laps) in &official {
-        played.arrive_later(i64::from(*car == 81) * 3, result(*car, *place, *laps));
+        played.arrive_later(i64::from(*car == 81) * 3, official::result(*car, *place, None, *laps));
     }
     let after = played.classification(Basis::Official);
     let (header, antonelli) = &after[&12];
     assert_eq!((antonelli.position, antonelli.points), (Some(16), Some(0.0)));
     assert_eq!((header.revision, header.supersedes), (1, Some(before[&12].0.fact_seq)));
     for (car, place, points, _) in &official {
-        assert_eq!((after[car].1.position, after[car].1.points), (*place, Some(points.unwrap_or(0.0))), "car {car}");
+        assert_eq!((after[car].1.position, after[car].1.points), (*place, Some(*points)), "car {car}");
         let is_moved = on_the_road(*car, *place) != *place;
         assert_eq!(after[car].0.revision, i32::from(is_moved), "car {car}: only what changed is corrected");
     }

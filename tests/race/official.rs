@@ -9,13 +9,25 @@ use serde_json::Value;
 const MEETING: i32 = 1267;
 const SESSION: i32 = 9920;
 
-fn published(part: &str) -> Vec<Value> {
-    let text = fs::read_to_string(super::data("dutch_2025_official_f1db.json")).unwrap();
-    let published: Value = serde_json::from_str(&text).unwrap();
-    published[part].as_array().unwrap().clone()
+/// All that f1db publishes of the race.
+pub(crate) fn all() -> Value {
+    serde_json::from_str(&fs::read_to_string(super::data("dutch_2025_official_f1db.json")).unwrap()).unwrap()
 }
 
-fn car(row: &Value) -> i32 {
+/// The rows of a part of it.
+pub(crate) fn published(part: &str) -> Vec<Value> {
+    all()[part].as_array().unwrap().clone()
+}
+
+/// The race time of a row of the classification before penalties, ms; a car that is laps down has none.
+pub(crate) fn race_ms(row: &Value) -> Option<i32> {
+    let seconds = row["time"].as_str()?.split(':').fold(0.0, |total, part| total * 60.0 + part.parse::<f64>().unwrap());
+    let penalty: f64 = row["timePenalty"].as_str().map_or(0.0, |seconds| seconds.parse().unwrap());
+    Some(((seconds - penalty) * 1_000.0).round() as i32)
+}
+
+/// The car of a row.
+pub(crate) fn car(row: &Value) -> i32 {
     row["driverNumber"].to_string().trim_matches('"').parse().unwrap()
 }
 
@@ -77,26 +89,39 @@ pub(crate) fn starting_grid() -> Vec<Sample> {
     grid().into_iter().map(document).collect()
 }
 
+/// A line of the official classification: car, place, points and laps.
+pub(crate) type Classified = (i32, Option<i32>, f64, i32);
+
 /// The official classification.
-pub(crate) fn session_result() -> Vec<Sample> {
-    let document = |row: Value| {
-        let laps = row["laps"].as_i64().unwrap() as i32;
-        Sample::from(SessionResult {
-            meeting_key: MEETING,
-            session_key: SESSION,
-            driver_number: car(&row),
-            position: row["position"].as_i64().map(|place| place as i32),
-            number_of_laps: Some(laps),
-            dnf: Some(laps < 72),
-            dns: Some(false),
-            dsq: Some(false),
-            duration: None,
-            gap_to_leader: None,
-            points: Some(row["points"].as_f64().unwrap_or(0.0)),
-            id: None,
-        })
+pub(crate) fn classification() -> Vec<Classified> {
+    let line = |row: &Value| {
+        let place = row["position"].as_i64().map(|place| place as i32);
+        (car(row), place, row["points"].as_f64().unwrap_or(0.0), row["laps"].as_i64().unwrap() as i32)
     };
-    published("classification").into_iter().map(document).collect()
+    published("classification").iter().map(line).collect()
+}
+
+/// A car's result as a document.
+pub(crate) fn result(driver_number: i32, position: Option<i32>, points: Option<f64>, laps: i32) -> Sample {
+    Sample::from(SessionResult {
+        meeting_key: MEETING,
+        session_key: SESSION,
+        driver_number,
+        position,
+        number_of_laps: Some(laps),
+        dnf: Some(laps < 72),
+        dns: Some(false),
+        dsq: Some(false),
+        duration: None,
+        gap_to_leader: None,
+        points,
+        id: None,
+    })
+}
+
+/// The official classification as documents.
+pub(crate) fn session_result() -> Vec<Sample> {
+    classification().into_iter().map(|(car, place, points, laps)| result(car, place, Some(points), laps)).collect()
 }
 
 /// Antonelli's two penalties as race control announces them, in the minutes after `last`; neither was served.

@@ -36,11 +36,11 @@ mod topics;
 mod tower;
 mod verify;
 
+use settings::{Effective, LogFormat, LogLevel, Override};
+
 /// Facts are made and dropped by the hundred thousand; this allocator does both faster than the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-use settings::{Effective, LogFormat, LogLevel, Override};
 
 /// Event-sourced stream processing for Formula 1 timing.
 ///

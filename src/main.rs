@@ -38,10 +38,6 @@ mod verify;
 
 use settings::{Effective, LogFormat, LogLevel, Override};
 
-/// Facts are made and dropped by the hundred thousand; this allocator does both faster than the system's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Event-sourced stream processing for Formula 1 timing.
 ///
 /// Raw OpenF1 samples go in, laps, positions, gaps, stints, telemetry and the timing tower come out, each fact naming the samples it

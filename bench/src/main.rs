@@ -20,10 +20,6 @@ use pitwall_schemas::log::Keyframe;
 use pitwall_schemas::moment::{Clock, Moment};
 use pitwall_schemas::raw::{CarData, Collection, Sample};
 
-/// As in `pitwall`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const RUNS: usize = 7;
 const BATCH: usize = 8_192;
 

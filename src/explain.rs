@@ -90,11 +90,11 @@ fn of_server(server: &Server, fact_id: FactId) -> Result<Value> {
 fn of_log(logged: &LoggedSession, arguments: &Arguments) -> Result<Value> {
     let fact_id = arguments.fact_id;
     let named = || arguments.from.name();
-    if logged.epoch() != fact_id.epoch {
+    if fact_id.epoch > logged.epoch() {
         bail!("{}: this is session {}, epoch {}: it holds no fact {fact_id}", named(), logged.session_key(), logged.epoch());
     }
-    let Some(fact) = logged.explain(fact_id.fact_seq).with_context(named)? else {
-        bail!("{}: there is no fact {fact_id}: the last one is {}", named(), logged.last_fact_seq());
+    let Some(fact) = logged.explain(fact_id.epoch, fact_id.fact_seq).with_context(named)? else {
+        bail!("{}: there is no fact {fact_id}: the last one of epoch {} is {}", named(), logged.epoch(), logged.last_fact_seq());
     };
     explained(fact_id, fact.kind, &fact.header, &fact.body, fact.causes.iter().map(Cause::to_json))
 }

@@ -78,7 +78,12 @@ async fn serve(archive: Archive, as_session: Option<i32>, flags: &Flags, setting
     let reader = Arc::new(LogReader { log: data.log.clone(), store: data.store, sink: sink.clone(), limits: settings.limits.clone() });
     let hub = Hub::new(settings.edge.clone());
     for session in data.log.catalogue()? {
-        hub.open(session.session_key, &session.head, &*reader)?;
+        let readers = data.log.readers(session.session_key)?;
+        let readers = readers.with_context(|| format!("session {} has no commit", session.session_key))?;
+        hub.open(session.session_key, &readers.head, &*reader)?;
+        if let Some(epoch) = readers.instead_of {
+            hub.roll_back(session.session_key, epoch);
+        }
     }
 
     let session_key = as_session.unwrap_or_else(|| archive.session_key());

@@ -6,12 +6,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use pitwall_archive::facts::{FactFiles, Format as FactFormat};
 use pitwall_archive::replay::take_race_clock;
 use pitwall_archive::verify::Check;
 use pitwall_edge::message::SessionName;
 use pitwall_edge::reader::Cause;
 use pitwall_embedded::data::{DataDirectory, EmbeddedError};
 use pitwall_embedded::log::{CataloguedSession, EmbeddedLog};
+use pitwall_engine::facts::FactBatch;
 use pitwall_engine::graph::Graph;
 use pitwall_engine::hash::RunningHash;
 use pitwall_engine::ledger::Chain;
@@ -70,7 +72,15 @@ impl LoggedSession {
         self.session.session_key
     }
 
-    /// Its epoch.
+    /// Writes the facts of an epoch to fact files in `folder`.
+    pub(crate) fn export(&mut self, epoch: i32, folder: &Path) -> Result<()> {
+        let mut files = FactFiles::create(folder, self.graph().kinds(), FactFormat::Avro)?;
+        self.each_page(epoch, |facts| Ok(files.append(facts)?))?;
+        files.finish()?;
+        Ok(())
+    }
+
+    /// Its current epoch.
     pub(crate) const fn epoch(&self) -> i32 {
         self.session.head.epoch
     }
@@ -83,9 +93,9 @@ impl LoggedSession {
         Ok(session)
     }
 
-    /// A fact of it.
-    pub(crate) fn explain(&self, fact_seq: u64) -> Result<Option<LoggedFact>> {
-        let Some(facts) = self.log.fact(self.session_key(), self.epoch(), fact_seq)? else { return Ok(None) };
+    /// A fact of it, of any epoch.
+    pub(crate) fn explain(&self, epoch: i32, fact_seq: u64) -> Result<Option<LoggedFact>> {
+        let Some(facts) = self.log.fact(self.session_key(), epoch, fact_seq)? else { return Ok(None) };
         let Some(fact) = facts.iter().next() else { return Ok(None) };
         let (header, mut body) = fact.header()?;
         let body = FactBody::decode(fact.kind.name, &mut body).context("the fact's kind has no body in this version")??;
@@ -134,12 +144,22 @@ impl LoggedSession {
     }
 
     fn hash_of_facts(&mut self) -> Result<String> {
-        let (mut hash, mut next) = (RunningHash::default(), 0);
-        loop {
-            let facts = self.log.facts(self.session_key(), self.epoch(), next, PAGE_FACTS)?;
-            let Some(last) = facts.iter().last() else { return Ok(hash.digest().to_string()) };
-            next = last.fact_seq + 1;
+        let mut hash = RunningHash::default();
+        self.each_page(self.epoch(), |facts| {
             facts.hash_into(0, &mut hash);
+            Ok(())
+        })?;
+        Ok(hash.digest().to_string())
+    }
+
+    /// Shows `each` the facts of an epoch, in order, some at a time.
+    fn each_page(&mut self, epoch: i32, mut each: impl FnMut(&FactBatch) -> Result<()>) -> Result<()> {
+        let mut next = 0;
+        loop {
+            let facts = self.log.facts(self.session_key(), epoch, next, PAGE_FACTS)?;
+            let Some(last) = facts.iter().last() else { return Ok(()) };
+            next = last.fact_seq + 1;
+            each(&facts)?;
         }
     }
 

@@ -24,8 +24,10 @@ mod logged;
 mod logging;
 mod progress;
 mod reader;
+mod rebuild;
 mod replay;
 mod report;
+mod rollback;
 mod run;
 mod server;
 mod settings;
@@ -77,6 +79,8 @@ enum Command {
     Explain(explain::Arguments),
     Verify(verify::Arguments),
     Compare(compare::Arguments),
+    Rebuild(rebuild::Arguments),
+    Rollback(rollback::Arguments),
     Graph(graph::Arguments),
     Config(config::Arguments),
     Topics(topics::Arguments),
@@ -93,6 +97,8 @@ impl Command {
             Self::Replay(arguments) => arguments.flags.overrides(),
             Self::Backtest(arguments) => arguments.overrides(),
             Self::Verify(arguments) => arguments.overrides(),
+            Self::Rebuild(arguments) => arguments.overrides(),
+            Self::Rollback(arguments) => arguments.overrides(),
             Self::Topics(arguments) => arguments.overrides(),
             Self::Ingest(arguments) => arguments.overrides(),
             Self::Run(arguments) => arguments.overrides(),
@@ -111,6 +117,8 @@ impl Command {
             Self::Explain(arguments) => explain::run(arguments, settings, out),
             Self::Verify(arguments) => verify::run(arguments, settings, out),
             Self::Compare(arguments) => compare::run(arguments, settings, out),
+            Self::Rebuild(arguments) => rebuild::run(arguments, settings, out),
+            Self::Rollback(arguments) => rollback::run(arguments, settings, out),
             Self::Graph(arguments) => graph::run(arguments, settings, out),
             Self::Config(arguments) => config::run(arguments, effective, out),
             Self::Topics(arguments) => topics::run(arguments, settings, out),

@@ -35,21 +35,20 @@ impl LogReader {
     }
 
     /// The first fact that was not known yet at `time`.
-    fn first_unknown_at(&self, session_key: i32, time: Micros) -> Result<u64, ReadError> {
-        let placed = self.log.place_at(session_key, time).map_err(unavailable)?;
-        Ok(placed.map_or(0, |placed| placed.next_fact_seq))
+    fn first_unknown_at(&self, session_key: i32, epoch: i32, time: Micros) -> Result<u64, ReadError> {
+        self.log.first_fact_after(session_key, epoch, time).map_err(unavailable)
     }
 }
 
 impl Reader for LogReader {
     fn latest(&self, session_key: i32, epoch: i32, channel: Channel, known_by: Option<Micros>) -> Result<Vec<StoredFact>, ReadError> {
-        let before = known_by.map_or(Ok(u64::MAX), |time| self.first_unknown_at(session_key, time))?;
+        let before = known_by.map_or(Ok(u64::MAX), |time| self.first_unknown_at(session_key, epoch, time))?;
         self.store().latest(session_key, epoch, channel.name(), before).map_err(unavailable)
     }
 
     fn history(&self, session_key: i32, epoch: i32, channel: Channel, span: Span, facts_max: usize) -> Result<Vec<StoredFact>, ReadError> {
-        let after = span.known_after.map_or(Ok(0), |time| self.first_unknown_at(session_key, time))?;
-        let before = span.known_by.map_or(Ok(u64::MAX), |time| self.first_unknown_at(session_key, time))?;
+        let after = span.known_after.map_or(Ok(0), |time| self.first_unknown_at(session_key, epoch, time))?;
+        let before = span.known_by.map_or(Ok(u64::MAX), |time| self.first_unknown_at(session_key, epoch, time))?;
         let fact_seqs = span.from_fact_seq.max(after)..before;
         self.store().history(session_key, epoch, channel.name(), fact_seqs, facts_max).map_err(unavailable)
     }

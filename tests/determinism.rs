@@ -351,7 +351,7 @@ fn disturbed(seed: u64, faults: Faults, kills: &[usize]) -> (MemoryLog, u64) {
     });
     let graph = move || pitwall_operators::graph(&Limits::default()).unwrap().for_session(session_key, 0, quality);
     let limits = Limits { commit_records_behind_max: 2_000, ..Limits::default() };
-    let start = || Engine::start(log.clone(), session_key, 0, graph, limits.clone()).unwrap();
+    let start = || Engine::start(log.clone(), session_key, graph, limits.clone()).unwrap();
     let (mut engine, mut steps, mut recoveries, mut idle) = (start(), 0, 0, 0);
     while idle < 3 {
         let step = engine.step(None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));

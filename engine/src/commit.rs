@@ -2,21 +2,28 @@
 //!
 //! An engine fences first and reads then. It never repairs its state: whatever a commit answers but "done", it recovers from the log,
 //! which knows.
+//!
+//! A session whose ledger was derived by another graph is derived anew before any input is taken: the whole ledger is replayed, and all
+//! facts of the next epoch become visible in one commit, together with the `upgrade` record that says so. Until then readers see the epoch
+//! before, whole; from then on they see the new one, whole.
 
 use std::collections::BTreeMap;
 
-use pitwall_schemas::log::{LedgerKind, RawPosition};
+use pitwall_schemas::log::{LedgerBlock, RawPosition, Upgrade};
 
 use crate::backtest::CLOSING_IDLE;
 use crate::facts::FactBatch;
 use crate::graph::{Graph, Halted};
 use crate::hash::Digest;
-use crate::ledger::{BlockBuilder, Chain, LedgerError, Seal};
+use crate::ledger::{BlockBuilder, Chain, LedgerError, Seal, decode_block, is_closing};
 use crate::limits::Limits;
 use crate::log::{CommitError, CommitUnit, Committed, EventLog, Fence, Head, SessionState, StoredRaw};
 use crate::sequencer::Reorder;
 use crate::session::{Output, RawRecord, ReplayError, Session};
 use crate::{Event, Micros};
+
+/// How often the commit of a session derived anew is tried before its engine gives up.
+const REBUILDS_MAX: usize = 5;
 
 /// Why an engine stopped.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +37,13 @@ pub enum EngineError<E> {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The ledger was derived by another graph.
-    #[error("session {session_key} was derived by graph {found}, this is {expected}: rebuild it as a new epoch")]
-    OtherGraph {
+    /// The log would not take the session derived anew.
+    #[error("session {session_key} was derived anew as epoch {epoch}, and the log aborted its commit {REBUILDS_MAX} times")]
+    NotRebuilt {
         /// The session.
         session_key: i32,
-        /// The graph running.
-        expected: Digest,
-        /// The graph of the ledger.
-        found: Digest,
+        /// The epoch that did not come about.
+        epoch: i32,
     },
     /// Replaying the ledger gave other facts than were published.
     #[error(
@@ -81,19 +86,21 @@ pub struct Engine<S, L> {
     keyframes_skipped: u64,
     /// Where the last commit stands.
     head: Option<Head>,
-    /// Kind of the last committed record.
-    last_kind: Option<LedgerKind>,
+    /// Whether the last committed record closes the session.
+    is_closing: bool,
+    /// What deriving the session anew committed, until a step tells it.
+    rebuilt: Option<Step>,
 }
 
 impl<S: Event, L: EventLog> Engine<S, L> {
-    /// Takes a session over and recovers it. `graph` makes the session's graph anew, filed under session and epoch.
+    /// Takes a session over and recovers it, or derives it anew as the next epoch when another graph derived it. `graph` makes the
+    /// session's graph, filed under the session.
     ///
     /// # Errors
     /// When the log cannot be reached, its ledger is damaged, or recovery reaches other facts than were published.
     pub fn start(
         mut log: L,
         session_key: i32,
-        epoch: i32,
         graph: impl Fn() -> Graph<S> + 'static,
         limits: Limits,
     ) -> Result<Self, EngineError<L::Error>> {
@@ -110,10 +117,11 @@ impl<S: Event, L: EventLog> Engine<S, L> {
             reorder: Reorder::default(),
             taken: BTreeMap::new(),
             fetched: BTreeMap::new(),
-            epoch,
+            epoch: 0,
             keyframes_skipped: 0,
             head: None,
-            last_kind: None,
+            is_closing: false,
+            rebuilt: None,
         };
         engine.recover()?;
         Ok(engine)
@@ -150,8 +158,8 @@ impl<S: Event, L: EventLog> Engine<S, L> {
 
     /// Whether the record that closes a session whose source has ended is committed, or there is nothing to close.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.last_kind.is_none_or(|kind| kind == LedgerKind::Idle)
+    pub const fn is_closed(&self) -> bool {
+        self.head.is_none() || self.is_closing
     }
 
     /// What observers are told of `step`, if it committed anything.
@@ -171,7 +179,7 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         let Some(last) = self.session.sequencer().last_known_at().filter(|_| !self.is_closed()) else { return Ok(Step::default()) };
         let mut output = Output::with_ledger();
         let _ = self.session.take_idle(last.plus(CLOSING_IDLE), &mut output);
-        self.commit(&mut output, LedgerKind::Idle)
+        self.commit(&mut output, true)
     }
 
     /// Takes what has arrived and commits it. `clock` is the OS clock for live sources and `None` for replayed ones, which never see it.
@@ -179,6 +187,9 @@ impl<S: Event, L: EventLog> Engine<S, L> {
     /// # Errors
     /// When the log cannot be reached or this engine has been fenced. An aborted commit is no error: the engine recovers.
     pub fn step(&mut self, clock: Option<Micros>) -> Result<Step, EngineError<L::Error>> {
+        if let Some(rebuilt) = self.rebuilt.take() {
+            return Ok(rebuilt);
+        }
         let positions = positions::<S>(&self.fetched);
         let room = self.limits.held_records_max.saturating_sub(self.reorder.held());
         let fetched =
@@ -198,7 +209,7 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         if let Some(clock) = clock {
             self.pass_time(clock, &mut output);
         }
-        self.commit(&mut output, LedgerKind::Sample)
+        self.commit(&mut output, false)
     }
 
     fn take_in_order(&mut self, clock: Option<Micros>, records_max: usize, output: &mut Output) {
@@ -240,12 +251,31 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         }
     }
 
-    /// Commits what was taken; `last_kind` is the kind of its last record, as far as [`is_closed`](Self::is_closed) asks.
-    fn commit(&mut self, output: &mut Output, last_kind: LedgerKind) -> Result<Step, EngineError<L::Error>> {
-        let Some(block) = output.ledger.as_mut().filter(|block| !block.is_empty()) else { return Ok(Step::default()) };
-        let records = block.len();
+    /// Commits what was taken; `is_closing` says whether its last record closes the session.
+    fn commit(&mut self, output: &mut Output, is_closing: bool) -> Result<Step, EngineError<L::Error>> {
+        let Some(records) = output.ledger.as_ref().map(BlockBuilder::len).filter(|records| *records > 0) else {
+            return Ok(Step::default());
+        };
+        match self.append(output, is_closing) {
+            Ok(()) => {
+                for keyframe in &output.keyframes {
+                    self.log.keep_keyframe(keyframe).map_err(EngineError::Log)?;
+                }
+                Ok(Step { records, facts: std::mem::take(&mut output.facts), has_recovered: false })
+            }
+            Err(CommitError::Fenced) => Err(EngineError::Fenced(self.session_key)),
+            Err(CommitError::Aborted | CommitError::Unknown) => {
+                self.recover()?;
+                Ok(Step { has_recovered: true, ..Step::default() })
+            }
+        }
+    }
+
+    /// Makes a unit of the output's ledger records and all that goes with them, and gives it to the log.
+    fn append(&mut self, output: &mut Output, is_closing: bool) -> Result<(), CommitError> {
         let positions = positions::<S>(&self.taken);
-        let head = self.head_of_session(last_kind == LedgerKind::Idle);
+        let head = self.head_of_session(is_closing);
+        let Some(block) = output.ledger.as_mut() else { return Ok(()) };
         let (bytes, hash) = block.seal(&Seal {
             session_key: self.session_key,
             previous_hash: self.block_hash,
@@ -265,22 +295,11 @@ impl<S: Event, L: EventLog> Engine<S, L> {
             dead_letters: &output.dead_letters,
             positions: &positions,
         };
-        match self.log.commit(self.fence, &unit) {
-            Ok(()) => {
-                self.block_hash = hash;
-                self.head = Some(head);
-                self.last_kind = Some(last_kind);
-                for keyframe in &output.keyframes {
-                    self.log.keep_keyframe(keyframe).map_err(EngineError::Log)?;
-                }
-                Ok(Step { records, facts: std::mem::take(&mut output.facts), has_recovered: false })
-            }
-            Err(CommitError::Fenced) => Err(EngineError::Fenced(self.session_key)),
-            Err(CommitError::Aborted | CommitError::Unknown) => {
-                self.recover()?;
-                Ok(Step { has_recovered: true, ..Step::default() })
-            }
-        }
+        self.log.commit(self.fence, &unit)?;
+        self.block_hash = hash;
+        self.head = Some(head);
+        self.is_closing = is_closing;
+        Ok(())
     }
 
     fn head_of_session(&self, is_closed: bool) -> Head {
@@ -302,48 +321,110 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         }
     }
 
-    /// Goes back to the last commit: newest usable keyframe, then the ledger behind it with output thrown away, hash checked.
+    /// Goes back to the last commit; a session of another graph is derived anew on the way.
     fn recover(&mut self) -> Result<(), EngineError<L::Error>> {
-        self.reorder = Reorder::default();
-        self.taken.clear();
-        self.fetched.clear();
-        self.block_hash = Digest::default();
-        self.head = None;
-        self.last_kind = None;
-        let Some(end) = self.log.ledger_end(self.session_key).map_err(EngineError::Log)? else {
-            self.session = Session::new(self.session_key, (self.graph)(), self.limits.clone());
-            return Ok(());
-        };
+        for _ in 0..REBUILDS_MAX {
+            self.reorder = Reorder::default();
+            self.taken.clear();
+            self.block_hash = Digest::default();
+            self.head = None;
+            self.is_closing = false;
+            self.epoch = 0;
+            let Some(last) = self.last_block()? else {
+                self.session = self.new_session();
+                self.fetched.clear();
+                return Ok(());
+            };
+            self.epoch = last.epoch;
+            let is_there = if last.graph_hash == self.session.graph().hash().0 {
+                self.replay_to_end(&last)?;
+                true
+            } else {
+                self.epoch += 1;
+                self.rebuild()?
+            };
+            if is_there {
+                self.fetched.clone_from(&self.taken);
+                return Ok(());
+            }
+        }
+        Err(EngineError::NotRebuilt { session_key: self.session_key, epoch: self.epoch })
+    }
+
+    fn last_block(&mut self) -> Result<Option<LedgerBlock>, EngineError<L::Error>> {
+        let Some(end) = self.log.ledger_end(self.session_key).map_err(EngineError::Log)? else { return Ok(None) };
+        let blocks = self.log.ledger(self.session_key, end).map_err(EngineError::Log)?;
+        Ok(blocks.last().map(|bytes| decode_block(bytes)).transpose()?)
+    }
+
+    /// Newest usable keyframe, then the ledger behind it with output thrown away, hash checked.
+    fn replay_to_end(&mut self, last: &LedgerBlock) -> Result<(), EngineError<L::Error>> {
+        let end = (last.first_seq + last.records.len() as i64 - 1) as u64;
         self.session = self.newest_keyframe(end)?;
         let mut chain = Chain::from_any();
         let mut output = Output::default();
         for bytes in self.log.ledger(self.session_key, self.session.sequencer().next_seq().min(end)).map_err(EngineError::Log)? {
             let block = chain.read(&bytes)?;
-            let expected = self.session.graph().hash();
-            if block.graph_hash != expected.0 {
-                return Err(EngineError::OtherGraph { session_key: self.session_key, expected, found: Digest(block.graph_hash) });
-            }
-            match self.session.replay(&block, &mut output) {
-                Ok(()) | Err(ReplayError::Halted(_)) => {}
-                Err(ReplayError::Ledger(error)) => return Err(error.into()),
-            }
+            self.replay_block(&block, &mut output)?;
             output.clear();
-            if self.session.facts_hash().0 != block.facts_hash {
+            // Blocks of earlier epochs say which facts another graph derived.
+            if block.epoch == self.epoch && self.session.facts_hash().0 != block.facts_hash {
                 return Err(EngineError::FactsDiffer { session_key: self.session_key, seq: self.session.sequencer().next_seq() - 1 });
-            }
-            self.last_kind = block.records.last().map(|record| record.kind);
-            for position in &block.positions {
-                let stream = S::STREAMS
-                    .iter()
-                    .position(|name| *name == position.stream)
-                    .ok_or_else(|| LedgerError::UnknownStream(position.stream.clone()))?;
-                self.taken.insert((stream as u16, position.partition), position.offset);
             }
         }
         self.block_hash = chain.hash();
-        self.head = Some(self.head_of_session(self.is_closed()));
-        self.fetched.clone_from(&self.taken);
+        self.head = Some(self.head_of_session(self.is_closing));
         Ok(())
+    }
+
+    /// Derives the session anew as the epoch that comes next, and commits it. Says whether the log took it.
+    ///
+    /// What was refused before is not refused once more: dead letters are of the ledger, whoever derives it.
+    fn rebuild(&mut self) -> Result<bool, EngineError<L::Error>> {
+        self.session = self.new_session();
+        let mut chain = Chain::from_start();
+        let mut output = Output::default();
+        for bytes in self.log.ledger(self.session_key, 0).map_err(EngineError::Log)? {
+            self.replay_block(&chain.read(&bytes)?, &mut output)?;
+        }
+        self.block_hash = chain.hash();
+        output.dead_letters.clear();
+        output.ledger = Some(BlockBuilder::default());
+        let upgrade = Upgrade { epoch: self.epoch, graph_hash: self.session.graph().hash().0, is_closed: self.is_closing };
+        // A halted session is still sequenced; `halted` tells.
+        let _ = self.session.take_upgrade(&upgrade, &mut output);
+        let records = output.ledger.as_ref().map_or(0, BlockBuilder::len);
+        match self.append(&mut output, self.is_closing) {
+            Ok(()) => {
+                if self.session.halted().is_none() {
+                    self.log.keep_keyframe(&self.session.keyframe()).map_err(EngineError::Log)?;
+                }
+                self.rebuilt = Some(Step { records, facts: output.facts, has_recovered: false });
+                Ok(true)
+            }
+            Err(CommitError::Fenced) => Err(EngineError::Fenced(self.session_key)),
+            Err(CommitError::Aborted | CommitError::Unknown) => Ok(false),
+        }
+    }
+
+    fn replay_block(&mut self, block: &LedgerBlock, output: &mut Output) -> Result<(), EngineError<L::Error>> {
+        match self.session.replay(block, output) {
+            Ok(()) | Err(ReplayError::Halted(_)) => {}
+            Err(ReplayError::Ledger(error)) => return Err(error.into()),
+        }
+        self.is_closing = block.records.last().is_some_and(is_closing);
+        for position in &block.positions {
+            let stream = S::STREAMS
+                .iter()
+                .position(|name| *name == position.stream)
+                .ok_or_else(|| LedgerError::UnknownStream(position.stream.clone()))?;
+            self.taken.insert((stream as u16, position.partition), position.offset);
+        }
+        Ok(())
+    }
+
+    fn new_session(&self) -> Session<S> {
+        Session::new(self.session_key, (self.graph)().in_epoch(self.epoch), self.limits.clone())
     }
 
     fn newest_keyframe(&mut self, end: u64) -> Result<Session<S>, EngineError<L::Error>> {
@@ -352,14 +433,14 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         while let Some(until) = last_seq
             && let Some(keyframe) = self.log.keyframe(self.session_key, graph_hash, until).map_err(EngineError::Log)?
         {
-            match Session::restore(self.session_key, (self.graph)(), self.limits.clone(), &keyframe) {
+            match Session::restore(self.session_key, (self.graph)().in_epoch(self.epoch), self.limits.clone(), &keyframe) {
                 Ok(session) => return Ok(session),
                 Err(_) => self.keyframes_skipped += 1,
             }
             // Each look goes below the last: a damaged number cannot make it go round in circles.
             last_seq = u64::try_from(keyframe.seq).ok().map(|seq| seq.min(until)).and_then(|seq| seq.checked_sub(1));
         }
-        Ok(Session::new(self.session_key, (self.graph)(), self.limits.clone()))
+        Ok(self.new_session())
     }
 }
 

@@ -64,12 +64,19 @@ pub struct Graph<S> {
 }
 
 impl<S: Event> Graph<S> {
-    /// Files the facts under this session and epoch, with this quality of arrival times.
+    /// Files the facts under this session and epoch, with this quality of arrival times. An engine gives its session's epoch itself.
     #[must_use]
     pub const fn for_session(mut self, session_key: i32, epoch: i32, quality: KnownAtQuality) -> Self {
         self.session_key = session_key;
         self.epoch = epoch;
         self.quality = quality;
+        self
+    }
+
+    /// Files the facts under this epoch.
+    #[must_use]
+    pub const fn in_epoch(mut self, epoch: i32) -> Self {
+        self.epoch = epoch;
         self
     }
 

@@ -4,7 +4,7 @@
 //! is seen, and the facts hash that its commit reached, so a recovery can prove that it arrived at the same facts.
 
 use pitwall_schemas::codec::{Avro, DecodeError, Reader, write_bytes, write_long};
-use pitwall_schemas::log::{LedgerBlock, LedgerKind, RawPosition};
+use pitwall_schemas::log::{LedgerBlock, LedgerKind, LedgerRecord, RawPosition, Upgrade};
 
 use crate::graph::Moment;
 use crate::hash::Digest;
@@ -135,6 +135,16 @@ impl BlockBuilder {
         let hash = Digest::of(&block);
         *self = Self::default();
         (block, hash)
+    }
+}
+
+/// Whether a session whose ledger ends with this record is closed: its source has ended and the closing record is in the ledger.
+#[must_use]
+pub fn is_closing(last: &LedgerRecord) -> bool {
+    match last.kind {
+        LedgerKind::Idle => true,
+        LedgerKind::Upgrade => Upgrade::decode(&mut Reader::new(&last.payload)).is_ok_and(|upgrade| upgrade.is_closed),
+        _ => false,
     }
 }
 

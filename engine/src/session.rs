@@ -4,7 +4,7 @@
 //! [`Output`] goes.
 
 use pitwall_schemas::codec::{Avro, Reader};
-use pitwall_schemas::log::{Control, DeadLetter, Keyframe, LedgerBlock, LedgerKind};
+use pitwall_schemas::log::{Control, DeadLetter, Keyframe, LedgerBlock, LedgerKind, Upgrade};
 use pitwall_schemas::openf1::Refusal;
 
 use crate::facts::FactBatch;
@@ -202,6 +202,18 @@ impl<S: Event> Session<S> {
         let taken = self.take_own(stamped.record, LedgerKind::Idle, &[], output);
         self.keep_keyframe(stamped.record, output);
         ticked.and(taken)
+    }
+
+    /// Notes that from here on this graph derives the session, which it has derived anew up to here.
+    ///
+    /// # Errors
+    /// When an operator halts the session.
+    pub fn take_upgrade(&mut self, upgrade: &Upgrade, output: &mut Output) -> Result<(), Halted> {
+        let stamped = self.sequencer.stamp_own(self.sequencer.last_known_at().unwrap_or_default());
+        let ticked = self.take_tick(stamped.tick, output);
+        let mut payload = Vec::new();
+        upgrade.encode(&mut payload);
+        ticked.and(self.take_own(stamped.record, LedgerKind::Upgrade, &payload, output))
     }
 
     /// Takes a record read back from the ledger.

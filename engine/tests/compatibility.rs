@@ -39,7 +39,7 @@ fn written_today() -> Vec<Vec<u8>> {
     let mut log = MemoryLog::new(Toy::STREAMS, Faults::default(), 1);
     toy::fill(&log, &toy::arrivals(1, ARRIVALS));
     let limits = Limits { commit_records_live_max: 40, commit_records_behind_max: 40, ..Limits::default() };
-    let mut engine = Engine::start(log.clone(), SESSION, 0, toy::graph, limits).unwrap();
+    let mut engine = Engine::start(log.clone(), SESSION, toy::graph, limits).unwrap();
     while engine.step(None).unwrap().records > 0 {}
     log.ledger(SESSION, 0).unwrap()
 }

@@ -22,7 +22,7 @@ fn limits() -> Limits {
 }
 
 fn start(log: &MemoryLog) -> Engine<Toy, MemoryLog> {
-    Engine::start(log.clone(), SESSION, 0, toy::graph, limits()).unwrap()
+    Engine::start(log.clone(), SESSION, toy::graph, limits()).unwrap()
 }
 
 fn published(log: &mut MemoryLog) -> pitwall_engine::facts::FactBatch {
@@ -167,7 +167,7 @@ fn a_live_session_gives_up_a_missing_record_after_the_hold_and_says_so_in_the_le
     }
     let log = MemoryLog::new(Toy::STREAMS, Faults::default(), 1);
     toy::fill(&log, &[(0, 1_000, 1), (0, 2_000, 2), (0, 3_000, 3)]);
-    let mut engine = Engine::start(Holed(log.clone()), SESSION, 0, toy::graph, limits()).unwrap();
+    let mut engine = Engine::start(Holed(log.clone()), SESSION, toy::graph, limits()).unwrap();
     let totals = |step: &pitwall_engine::commit::Step| step.facts.len();
     assert_eq!(totals(&engine.step(Some(Micros(10_000))).unwrap()), 1);
     assert_eq!(totals(&engine.step(Some(Micros(500_000))).unwrap()), 0, "the hold is not over");

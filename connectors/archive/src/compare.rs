@@ -1,10 +1,11 @@
-//! Where two runs differ, kind by kind.
+//! Where the facts of two folders differ, kind by kind.
 //!
 //! Facts are compared by what they say: kind, key, event time, `known_at`, revision and body. Numbers that shift when anything before
 //! them changes (`fact_seq`, `kind_seq`, `causes`, `supersedes`) and names given from outside (epoch, session) are left out, so that one
 //! more sample at the start of a session does not make every fact after it look different.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use pitwall_engine::facts::Kind;
 use pitwall_engine::hash::Digest;
@@ -13,7 +14,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::facts::{FactReader, FactsError};
-use crate::run::Run;
 
 /// How the facts of one kind compare.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -82,11 +82,11 @@ impl Digested {
 
 type Histories = BTreeMap<Vec<u8>, Vec<Digested>>;
 
-/// Compares the facts of two runs of one of `kinds`, telling the first `first` differences.
+/// Compares the facts of one kind in two folders of Avro fact files, telling the first `first` differences.
 ///
 /// # Errors
-/// When a fact file cannot be read. A run without a file of that kind has no such facts.
-pub fn compare_kind(a: &Run, b: &Run, kind: Kind, first: usize) -> Result<KindComparison, FactsError> {
+/// When a fact file cannot be read. A folder without a file of that kind has no such facts.
+pub fn compare_kind(a: &Path, b: &Path, kind: Kind, first: usize) -> Result<KindComparison, FactsError> {
     let (histories_a, in_a) = histories(a, kind)?;
     let (histories_b, in_b) = histories(b, kind)?;
     let mut comparison = KindComparison {
@@ -112,15 +112,14 @@ pub fn compare_kind(a: &Run, b: &Run, kind: Kind, first: usize) -> Result<KindCo
     Ok(comparison)
 }
 
-/// The file of a kind in a run; `None` when the run has none.
-fn reader(run: &Run, kind: Kind) -> Result<Option<FactReader>, FactsError> {
-    let has_kind = run.manifest().kinds.iter().any(|known| known.kind == kind.name);
-    has_kind.then(|| FactReader::open(&run.facts_folder(), kind)).transpose()
+/// The file of a kind; `None` when the folder has none.
+fn reader(folder: &Path, kind: Kind) -> Result<Option<FactReader>, FactsError> {
+    folder.join(format!("{}.avro", kind.name)).exists().then(|| FactReader::open(folder, kind)).transpose()
 }
 
-fn histories(run: &Run, kind: Kind) -> Result<(Histories, u64), FactsError> {
+fn histories(folder: &Path, kind: Kind) -> Result<(Histories, u64), FactsError> {
     let (mut histories, mut count) = (Histories::new(), 0);
-    let Some(mut facts) = reader(run, kind)? else { return Ok((histories, count)) };
+    let Some(mut facts) = reader(folder, kind)? else { return Ok((histories, count)) };
     let mut key = Vec::new();
     while let Some(fact) = facts.next() {
         let (encoded, header, body) = fact?;
@@ -184,7 +183,7 @@ fn take_matches<M: Ord>(a: &mut Vec<Digested>, b: &mut Vec<Digested>, mark: impl
     matched
 }
 
-fn tell(a: &Run, b: &Run, kind: Kind, pairs: &[[Option<Digested>; 2]], comparison: &mut KindComparison) -> Result<(), FactsError> {
+fn tell(a: &Path, b: &Path, kind: Kind, pairs: &[[Option<Digested>; 2]], comparison: &mut KindComparison) -> Result<(), FactsError> {
     let told_a = told(a, kind, pairs.iter().filter_map(|pair| pair[0]))?;
     let told_b = told(b, kind, pairs.iter().filter_map(|pair| pair[1]))?;
     for pair in pairs {
@@ -200,13 +199,13 @@ fn tell(a: &Run, b: &Run, kind: Kind, pairs: &[[Option<Digested>; 2]], compariso
     Ok(())
 }
 
-fn told(run: &Run, kind: Kind, wanted: impl Iterator<Item = Digested>) -> Result<BTreeMap<i64, Told>, FactsError> {
+fn told(folder: &Path, kind: Kind, wanted: impl Iterator<Item = Digested>) -> Result<BTreeMap<i64, Told>, FactsError> {
     let wanted: BTreeSet<i64> = wanted.map(|fact| fact.fact_seq).collect();
     let mut told = BTreeMap::new();
     if wanted.is_empty() {
         return Ok(told);
     }
-    let Some(mut facts) = reader(run, kind)? else { return Ok(told) };
+    let Some(mut facts) = reader(folder, kind)? else { return Ok(told) };
     while told.len() < wanted.len()
         && let Some(fact) = facts.next()
     {

@@ -9,9 +9,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use pitwall_engine::Micros;
+use pitwall_engine::facts::EncodedFact;
 use pitwall_engine::hash::Digest;
 use pitwall_engine::log::{Committed, Head, SessionState};
-use pitwall_schemas::facts::FactBody;
+use pitwall_schemas::codec::Fact as _;
+use pitwall_schemas::facts::{FactBody, RaceClock};
 use pitwall_schemas::moment::Clock;
 use pitwall_schemas::shared::KnownAtQuality;
 use serde::Serialize;
@@ -75,6 +77,8 @@ pub(crate) struct Feed {
     /// Counts changes; clients wait on it.
     head: watch::Sender<u64>,
     replay: RwLock<Option<Arc<dyn ReplayControl>>>,
+    /// The newest epoch that readers do not see, having been rolled back from it; -1 for none.
+    rolled_back_from: AtomicI64,
 }
 
 /// A channel's newest rows and the position they stand at.
@@ -144,6 +148,10 @@ impl Feed {
 
     pub(crate) const fn session_key(&self) -> i32 {
         self.session_key
+    }
+
+    fn rolled_back_from(&self) -> Option<i32> {
+        i32::try_from(self.rolled_back_from.load(Ordering::Acquire)).ok().filter(|epoch| *epoch >= 0)
     }
 
     /// Wakes whoever waits for the session's next commit.
@@ -236,6 +244,43 @@ impl Feed {
         Step::Next(state.channels[&channel].after(position.seq, position.epoch, self.session_key, bytes_max))
     }
 
+    /// Takes the commit with which another epoch begins: all facts of the session at once, of which only the newest of each key are shown.
+    fn begin_epoch(&self, committed: &Committed<'_>) {
+        let head = &committed.head;
+        let mut state = State::new(head.epoch);
+        let mut newest: BTreeMap<(Channel, Vec<u8>), EncodedFact<'_>> = BTreeMap::new();
+        for fact in committed.facts.iter() {
+            match (Channel::named(fact.kind.name), fact.key()) {
+                (Some(channel), Ok(key)) => drop(newest.insert((channel, key), fact)),
+                _ => metrics::counter!(crate::metrics::FACTS_UNREADABLE).increment(1),
+            }
+            if fact.kind.name == RaceClock::KIND
+                && let Some(channel) = Channel::named(fact.kind.name)
+                && let Ok((row, FactBody::RaceClock(clock))) = Row::read(channel, fact.bytes)
+            {
+                state.clock.take(row.known_at, &clock);
+            }
+        }
+        let mut rows: BTreeMap<Channel, Vec<Row>> = BTreeMap::new();
+        for ((channel, _), fact) in newest {
+            match Row::read(channel, fact.bytes) {
+                Ok((row, _)) => {
+                    state.quality = row.quality;
+                    rows.entry(channel).or_default().push(row);
+                }
+                Err(error) => tracing::error!(session_key = self.session_key, fact_seq = fact.fact_seq, %error, "a fact is not shown"),
+            }
+        }
+        for channel in Channel::all() {
+            let rows = rows.remove(&channel).unwrap_or_default();
+            state.channels.insert(channel, ChannelState::restored(channel, head.last_seq, head.known_at, rows, &self.options));
+        }
+        state.stand(head);
+        state.halted = committed.halted.map(ToString::to_string);
+        *self.write() = state;
+        self.changed();
+    }
+
     fn commit(&self, committed: &Committed<'_>) {
         let committed_at = Instant::now();
         let mut by_channel: BTreeMap<Channel, Vec<Row>> = BTreeMap::new();
@@ -263,9 +308,6 @@ impl Feed {
         let head = &committed.head;
         let position = Position { epoch: head.epoch, seq: head.last_seq };
         let mut state = self.write();
-        if head.epoch != state.position.epoch {
-            *state = State::new(head.epoch);
-        }
         state.stand(head);
         state.halted = committed.halted.map(ToString::to_string);
         state.quality = quality.unwrap_or(state.quality);
@@ -349,16 +391,29 @@ impl Hub {
     pub fn committed(&self, committed: &Committed<'_>) {
         let head = &committed.head;
         let feed = self.feed_or_new(committed.session_key, head.epoch);
-        let is_known = {
+        let (is_known, is_of_epoch) = {
             let state = feed.read();
             let is_empty = state.position.seq == 0 && state.next_fact_seq == 0 && state.known_at == Micros(0);
-            !is_empty && (head.epoch, head.last_seq) <= (state.position.epoch, state.position.seq)
+            let is_known = !is_empty && (head.epoch, head.last_seq) <= (state.position.epoch, state.position.seq);
+            let is_passed_over = feed.rolled_back_from().is_some_and(|epoch| head.epoch <= epoch);
+            (is_known || is_passed_over, head.epoch == state.position.epoch)
         };
         if is_known {
             return;
         }
-        feed.commit(committed);
+        if is_of_epoch {
+            feed.commit(committed);
+        } else {
+            feed.begin_epoch(committed);
+        }
         self.latest.store(i64::from(committed.session_key), Ordering::Release);
+    }
+
+    /// Keeps readers of a session at the epoch that [`open`](Self::open) showed them, until one comes that is newer than `instead_of`.
+    pub fn roll_back(&self, session_key: i32, instead_of: i32) {
+        if let Some(feed) = self.feed(session_key) {
+            feed.rolled_back_from.store(i64::from(instead_of), Ordering::Release);
+        }
     }
 
     /// Gives readers the replay that feeds a session, or takes it from them. The session may not have begun yet.
@@ -407,6 +462,7 @@ impl Hub {
                 state: RwLock::new(State::new(epoch)),
                 head: watch::Sender::new(0),
                 replay: RwLock::default(),
+                rolled_back_from: AtomicI64::new(-1),
             })
         };
         feeds.entry(session_key).or_insert_with(new).clone()

@@ -94,6 +94,19 @@ pub enum EmbeddedError {
         /// Why.
         reason: String,
     },
+    /// It holds no such session.
+    #[error("the log holds no session {0}")]
+    NoSession(i32),
+    /// A session never had this epoch.
+    #[error("session {session_key} has no epoch {epoch}: its current one is {current}")]
+    NoEpoch {
+        /// The session.
+        session_key: i32,
+        /// The epoch asked for.
+        epoch: i32,
+        /// The one it has.
+        current: i32,
+    },
     /// It holds facts of a kind that this version does not publish.
     #[error("the log holds facts of kind `{0}`, which this version does not publish: use the version that wrote it")]
     UnknownKind(String),

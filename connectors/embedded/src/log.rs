@@ -3,6 +3,8 @@
 //! Raw records wait in memory until a commit takes them; the commit writes them once, inside its ledger block, where their payloads are
 //! unchanged. So "accepted" means "durable", nothing is stored twice, and after a kill a source simply goes on from
 //! [`RawLog::ingest_end`]. Facts are stored a commit at a time: they are written together and read together.
+//!
+//! Of a session that was derived anew every epoch stays, and readers see the newest unless they were [rolled back](EmbeddedLog::roll_back).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,6 +21,9 @@ use pitwall_schemas::log::{DeadLetter, Keyframe, LedgerBlock, RawPosition};
 use crate::data::{Durability, EmbeddedError, Place, keyspace_options};
 use crate::keys;
 
+/// Facts stored as one value. A session derived anew commits all of its facts at once, and a reader of one must not have to read them all.
+const FACTS_PER_VALUE_MAX: usize = 4_096;
+
 /// A client of the log. Clones are further clients; they may read while another one commits.
 #[derive(Clone)]
 pub struct EmbeddedLog {
@@ -31,9 +36,9 @@ struct Shared {
     kinds: Vec<Kind>,
     /// Session and last record to its block.
     ledger: Keyspace,
-    /// Session, epoch and last fact to the facts of one commit.
+    /// Session, epoch and last fact to facts of one commit.
     facts: Keyspace,
-    /// Session and time of a block's last record to that record's number and the fact that comes next.
+    /// Session and time of a block's last record to that record's number.
     moments: Keyspace,
     /// Session, last record and index to a dead letter.
     dead_letters: Keyspace,
@@ -41,6 +46,10 @@ struct Shared {
     keyframes: Keyspace,
     /// Session to where it stands.
     heads: Keyspace,
+    /// Session and an epoch that is over to where it ended.
+    ended: Keyspace,
+    /// Session to the epoch that readers were rolled back to, and the one they would see otherwise.
+    readers: Keyspace,
     sessions: Mutex<Sessions>,
 }
 
@@ -79,8 +88,15 @@ pub struct Placed {
     pub seq: u64,
     /// Its time: facts known later were unknown then.
     pub known_at: Micros,
-    /// The first fact number that was unknown then.
-    pub next_fact_seq: u64,
+}
+
+/// What readers of a session see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readers {
+    /// Where the epoch they see stands.
+    pub head: Head,
+    /// The epoch they would see had they not been rolled back from it.
+    pub instead_of: Option<i32>,
 }
 
 impl EmbeddedLog {
@@ -94,6 +110,8 @@ impl EmbeddedLog {
             dead_letters: keyspace("dead_letters")?,
             keyframes: keyspace("keyframes")?,
             heads: keyspace("heads")?,
+            ended: keyspace("ended")?,
+            readers: keyspace("readers")?,
             kinds: kinds.to_vec(),
             sessions: Mutex::default(),
             place,
@@ -131,6 +149,51 @@ impl EmbeddedLog {
         row.map(|row| decode_head(&row).map(|(_, head)| head)).transpose().map_err(|error| self.unreadable(&error))
     }
 
+    /// What readers of a session see; `None` when it has no commit.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn readers(&self, session_key: i32) -> Result<Option<Readers>, EmbeddedError> {
+        let Some(head) = self.head(session_key)? else { return Ok(None) };
+        let row = self.shared.readers.get(keys::session(session_key)).map_err(|error| self.unreadable(&error))?;
+        let rolled_back = row.map(|row| decode_rollback(&row)).transpose().map_err(|error| self.unreadable(&error))?;
+        match rolled_back {
+            Some((epoch, instead_of)) => {
+                let ended = self.ended(session_key, epoch)?.ok_or(EmbeddedError::NoEpoch { session_key, epoch, current: head.epoch })?;
+                Ok(Some(Readers { head: ended, instead_of: Some(instead_of) }))
+            }
+            None => Ok(Some(Readers { head, instead_of: None })),
+        }
+    }
+
+    /// Has readers see the epoch `epoch` from their next start on, until the session is derived anew once more; the current one has them go
+    /// forward again. Facts stay as they are. Returns where that epoch stands.
+    ///
+    /// # Errors
+    /// When the session has no such epoch, or the log cannot be written.
+    pub fn roll_back(&self, session_key: i32, epoch: i32) -> Result<Head, EmbeddedError> {
+        self.refuse_after_failure()?;
+        let current = self.head(session_key)?.ok_or(EmbeddedError::NoSession(session_key))?;
+        let mut batch = self.shared.database.batch().durability(Some(self.persistence()));
+        let head = if epoch == current.epoch {
+            batch.remove(&self.shared.readers, keys::session(session_key));
+            current
+        } else {
+            let ended = self.ended(session_key, epoch)?;
+            let ended = ended.ok_or(EmbeddedError::NoEpoch { session_key, epoch, current: current.epoch })?;
+            batch.insert(&self.shared.readers, keys::session(session_key), encode_rollback(epoch, current.epoch));
+            ended
+        };
+        batch.commit().map_err(|error| self.fail(&error))?;
+        Ok(head)
+    }
+
+    /// Where an epoch that is over ended.
+    fn ended(&self, session_key: i32, epoch: i32) -> Result<Option<Head>, EmbeddedError> {
+        let row = self.shared.ended.get(keys::epoch(session_key, epoch)).map_err(|error| self.unreadable(&error))?;
+        row.map(|row| decode_head(&row).map(|(_, head)| head)).transpose().map_err(|error| self.unreadable(&error))
+    }
+
     /// The committed block that holds record `seq`.
     ///
     /// # Errors
@@ -157,7 +220,7 @@ impl EmbeddedLog {
     pub fn place_of(&self, session_key: i32, seq: u64) -> Result<Option<Placed>, EmbeddedError> {
         let Some(block) = self.block(session_key, seq)? else { return Ok(None) };
         let Some(record) = block.records.get((seq as i64 - block.first_seq) as usize) else { return Ok(None) };
-        self.placed(session_key, &block, record.seq as u64, record.known_at).map(Some)
+        Ok(Some(Placed { seq: record.seq as u64, known_at: record.known_at }))
     }
 
     /// The last record known at `known_at`; `None` when none was.
@@ -168,7 +231,7 @@ impl EmbeddedLog {
         let from = keys::numbered(session_key, keys::time(known_at.0));
         let later = self.shared.moments.range(from..=keys::numbered(session_key, u64::MAX)).next();
         let seq = match later {
-            Some(row) => decode_moment(&row.value().map_err(|error| self.unreadable(&error))?).map_err(|error| self.unreadable(&error))?.0,
+            Some(row) => decode_moment(&row.value().map_err(|error| self.unreadable(&error))?).map_err(|error| self.unreadable(&error))?,
             None => match self.head(session_key)? {
                 Some(head) => head.last_seq,
                 None => return Ok(None),
@@ -177,7 +240,7 @@ impl EmbeddedLog {
         let Some(block) = self.block(session_key, seq)? else { return Ok(None) };
         let known = block.records.partition_point(|record| record.known_at <= known_at);
         match known.checked_sub(1).and_then(|index| block.records.get(index)) {
-            Some(record) => self.placed(session_key, &block, record.seq as u64, record.known_at).map(Some),
+            Some(record) => Ok(Some(Placed { seq: record.seq as u64, known_at: record.known_at })),
             // The whole block came later: the last record of the one before it.
             None => match u64::try_from(block.first_seq - 1) {
                 Ok(seq) => self.place_of(session_key, seq),
@@ -186,21 +249,30 @@ impl EmbeddedLog {
         }
     }
 
-    fn placed(&self, session_key: i32, block: &LedgerBlock, seq: u64, known_at: Micros) -> Result<Placed, EmbeddedError> {
-        let next_fact_seq = match block.records.last() {
-            // Only a place inside a block needs a look at its facts.
-            Some(last) if last.seq as u64 != seq => {
-                let range = keys::fact(session_key, block.epoch, 0)..keys::fact(session_key, block.epoch, block.next_fact_seq as u64);
-                let mut next = block.next_fact_seq as u64;
-                if let Some(row) = self.shared.facts.range(range).next_back() {
-                    let facts = self.decode_facts(&row.value().map_err(|error| self.unreadable(&error))?)?;
-                    next = facts.iter().find(|fact| fact.known_at > known_at).map_or(next, |fact| fact.fact_seq);
-                }
-                next
+    /// The number of an epoch's first fact that was not known yet at `known_at`; behind its last fact when all were.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn first_fact_after(&self, session_key: i32, epoch: i32, known_at: Micros) -> Result<u64, EmbeddedError> {
+        let of_epoch = keys::fact(session_key, epoch, 0)..=keys::fact(session_key, epoch, u64::MAX);
+        let Some(last) = self.shared.facts.range(of_epoch).next_back() else { return Ok(0) };
+        let last = last.key().map_err(|error| self.unreadable(&error))?;
+        // Facts are numbered as they became known, so the place is between these.
+        let (mut low, mut high) = (0, keys::last_number(&last).unwrap_or_default() + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let range = keys::fact(session_key, epoch, middle)..=keys::fact(session_key, epoch, u64::MAX);
+            let Some(row) = self.shared.facts.range(range).next() else { break };
+            let facts = self.decode_facts(&row.value().map_err(|error| self.unreadable(&error))?)?;
+            let known = facts.iter().take_while(|fact| fact.known_at <= known_at).count();
+            let first = facts.iter().next().map_or(low, |fact| fact.fact_seq);
+            match (known, facts.len() - known) {
+                (0, _) => high = first,
+                (_, 0) => low = first + facts.len() as u64,
+                (known, _) => return Ok(first + known as u64),
             }
-            _ => block.next_fact_seq as u64,
-        };
-        Ok(Placed { seq, known_at, next_fact_seq })
+        }
+        Ok(low)
     }
 
     /// The committed fact with this number.
@@ -342,11 +414,20 @@ impl EventLog for EmbeddedLog {
         let (session_key, head) = (unit.session_key, &unit.head);
         let mut batch = shared.database.batch().durability(Some(self.persistence()));
         batch.insert(&shared.ledger, keys::numbered(session_key, head.last_seq), unit.block);
-        if let Some(last) = head.next_fact_seq.checked_sub(1).filter(|_| !unit.facts.is_empty()) {
-            batch.insert(&shared.facts, keys::fact(session_key, head.epoch, last), encode_facts(unit.facts));
+        let facts: Vec<EncodedFact<'_>> = unit.facts.iter().collect();
+        for facts in facts.chunks(FACTS_PER_VALUE_MAX) {
+            let last = facts.last().map_or(0, |fact| fact.fact_seq);
+            batch.insert(&shared.facts, keys::fact(session_key, head.epoch, last), encode_facts(facts));
         }
-        let moment = keys::numbered(session_key, keys::time(head.known_at.0));
-        batch.insert(&shared.moments, moment, encode_moment(head.last_seq, head.next_fact_seq));
+        batch.insert(&shared.moments, keys::numbered(session_key, keys::time(head.known_at.0)), encode_moment(head.last_seq));
+        match self.head(session_key) {
+            Ok(Some(before)) if before.epoch != head.epoch => {
+                batch.insert(&shared.ended, keys::epoch(session_key, before.epoch), encode_head(source_id, &before));
+                batch.remove(&shared.readers, keys::session(session_key));
+            }
+            Ok(_) => {}
+            Err(_) => return Err(CommitError::Unknown),
+        }
         for (index, dead_letter) in (0_u64..).zip(unit.dead_letters) {
             let mut key = keys::numbered(session_key, head.last_seq);
             key.extend_from_slice(&index.to_be_bytes());
@@ -447,10 +528,10 @@ pub(crate) fn reason(error: &fjall::Error) -> String {
 }
 
 /// Names of the kinds, number of the first fact, then each fact's kind, time and bytes.
-fn encode_facts(facts: &FactBatch) -> Vec<u8> {
+fn encode_facts(facts: &[EncodedFact<'_>]) -> Vec<u8> {
     let mut names: Vec<&str> = Vec::new();
-    let mut body = Vec::with_capacity(facts.byte_len() + facts.len() * 12);
-    for fact in facts.iter() {
+    let mut body = Vec::with_capacity(facts.iter().map(|fact| fact.bytes.len() + 12).sum());
+    for fact in facts {
         let index = names.iter().position(|name| *name == fact.kind.name).unwrap_or_else(|| {
             names.push(fact.kind.name);
             names.len() - 1
@@ -461,21 +542,31 @@ fn encode_facts(facts: &FactBatch) -> Vec<u8> {
     }
     let mut bytes = Vec::with_capacity(body.len() + 256);
     names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>().encode(&mut bytes);
-    write_long(facts.iter().next().map_or(0, |fact| fact.fact_seq) as i64, &mut bytes);
+    write_long(facts.first().map_or(0, |fact| fact.fact_seq) as i64, &mut bytes);
     bytes.extend_from_slice(&body);
     bytes
 }
 
-fn encode_moment(last_seq: u64, next_fact_seq: u64) -> Vec<u8> {
+fn encode_moment(last_seq: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_long(last_seq as i64, &mut bytes);
-    write_long(next_fact_seq as i64, &mut bytes);
     bytes
 }
 
-fn decode_moment(bytes: &[u8]) -> Result<(u64, u64), DecodeError> {
+fn decode_moment(bytes: &[u8]) -> Result<u64, DecodeError> {
+    Ok(Reader::new(bytes).long()? as u64)
+}
+
+fn encode_rollback(epoch: i32, instead_of: i32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    epoch.encode(&mut bytes);
+    instead_of.encode(&mut bytes);
+    bytes
+}
+
+fn decode_rollback(bytes: &[u8]) -> Result<(i32, i32), DecodeError> {
     let mut reader = Reader::new(bytes);
-    Ok((reader.long()? as u64, reader.long()? as u64))
+    Ok((i32::decode(&mut reader)?, i32::decode(&mut reader)?))
 }
 
 fn encode_head(source_id: Digest, head: &Head) -> Vec<u8> {

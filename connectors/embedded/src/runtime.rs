@@ -23,8 +23,6 @@ use crate::sink::Pending;
 pub struct SessionOptions {
     /// The session.
     pub session_key: i32,
-    /// Epoch of its facts.
-    pub epoch: i32,
     /// The source whose records it takes.
     pub source_id: Digest,
     /// Bounds of the engine.
@@ -39,7 +37,7 @@ impl SessionOptions {
     /// A replayed session with every bound at its default.
     #[must_use]
     pub fn replayed(session_key: i32, source_id: Digest) -> Self {
-        Self { session_key, epoch: 0, source_id, limits: Limits::default(), batches_max: 8, clock: None }
+        Self { session_key, source_id, limits: Limits::default(), batches_max: 8, clock: None }
     }
 }
 
@@ -111,7 +109,7 @@ impl Ingest {
 }
 
 impl Runtime {
-    /// Recovers the session and starts its thread. `graph` makes the session's graph anew, filed under session and epoch; `observer` is
+    /// Recovers the session and starts its thread. `graph` makes the session's graph anew, filed under the session; `observer` is
     /// told of every commit on the session's thread.
     ///
     /// # Errors
@@ -128,7 +126,7 @@ impl Runtime {
         let (send, receive) = mpsc::sync_channel(options.batches_max);
         let (started, has_started) = mpsc::sync_channel(1);
         let run = move || {
-            let engine = Engine::start(log, session_key, options.epoch, graph, options.limits.clone())?;
+            let engine = Engine::start(log, session_key, graph, options.limits.clone())?;
             // The starter waits for this; if it has gone, so has the session's reason to be.
             let _ = started.send(engine.head().copied());
             Worker { engine, options, observer, sink, receive }.run()

@@ -62,7 +62,9 @@ impl Sink {
     pub fn start(mut log: EmbeddedLog, mut store: EmbeddedStore) -> io::Result<Self> {
         let pending = Pending(Arc::default());
         for session in log.catalogue().map_err(io::Error::other)? {
-            pending.tell(session.session_key, session.head.epoch);
+            for epoch in 0..=session.head.epoch {
+                pending.tell(session.session_key, epoch);
+            }
         }
         let told = pending.clone();
         let thread = thread::Builder::new().name("sink".to_owned()).spawn(move || {

@@ -239,7 +239,7 @@ impl<'a, S: Event> Sessions<'a, S> {
     fn begin(&mut self, source: SourceProgress) -> Result<(), EngineError<KafkaLogError>> {
         let (session_key, graph, limits) = (source.session_key, self.common.graph.clone(), self.common.limits.clone());
         let known = source.clone();
-        match Engine::start(self.common.log.clone(), session_key, 0, move || graph(&known), limits) {
+        match Engine::start(self.common.log.clone(), session_key, move || graph(&known), limits) {
             Ok(engine) => {
                 tracing::info!(
                     session_key,
@@ -285,7 +285,7 @@ impl<'a, S: Event> Sessions<'a, S> {
     fn keep_going(&mut self, session_key: i32, error: EngineError<KafkaLogError>) -> Result<(), EngineError<KafkaLogError>> {
         match error {
             EngineError::Log(_) | EngineError::Fenced(_) => Err(error),
-            EngineError::Ledger(_) | EngineError::OtherGraph { .. } | EngineError::FactsDiffer { .. } => {
+            EngineError::Ledger(_) | EngineError::NotRebuilt { .. } | EngineError::FactsDiffer { .. } => {
                 tracing::error!(session_key, %error, "this session stands still");
                 self.running.remove(&session_key);
                 self.broken.insert(session_key);

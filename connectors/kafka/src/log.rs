@@ -18,7 +18,7 @@ use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
 use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, StoredRaw};
 use pitwall_schemas::codec::{Avro, Reader};
-use pitwall_schemas::log::{Keyframe, LedgerKind, RawBeginning, RawHeader, RawPosition, SourceProgress};
+use pitwall_schemas::log::{Keyframe, RawBeginning, RawHeader, RawPosition, SourceProgress};
 use pitwall_schemas::shared::FactHeader;
 use pitwall_schemas::{topics, wire};
 use rdkafka::Offset;
@@ -429,7 +429,7 @@ impl Partition {
             blocks.standing = Some(Standing {
                 last_seq,
                 next_ingest_seq: block.next_ingest_seq,
-                is_closed: block.records.last().is_some_and(|record| record.kind == LedgerKind::Idle),
+                is_closed: block.records.last().is_some_and(|record| ledger::is_closing(record)),
                 facts_hash: Digest(block.facts_hash),
             });
             blocks.next_fact_seq.insert(block.epoch, block.next_fact_seq as u64);

@@ -30,7 +30,7 @@ fn ingest(log: &mut KafkaLog) -> i64 {
 fn start(deployment: &Deployment) -> Engine<Sample, KafkaLog> {
     let log = KafkaLog::open(deployment.options.clone(), deployment.streams.clone()).unwrap();
     let quality = race::open(DUTCH).quality();
-    Engine::start(log, SESSION, 0, move || race::graph(SESSION, quality), Limits::default()).unwrap()
+    Engine::start(log, SESSION, move || race::graph(SESSION, quality), Limits::default()).unwrap()
 }
 
 #[test]

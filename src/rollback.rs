@@ -1,0 +1,52 @@
+//! `pitwall rollback`: readers of a session go back to an epoch before.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use pitwall_embedded::data::DataDirectory;
+
+use crate::settings::{Override, Settings};
+
+/// Have readers of a session see an epoch before, or the current one again.
+///
+/// Only readers move: no fact is changed, and the session's derivation goes on in its current epoch, unseen. They go forward again when the
+/// session is derived anew, or when the current epoch is named here.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pitwall rollback 9920 0
+  pitwall rollback 9920 1 --data-dir pitwall-data")]
+pub(crate) struct Arguments {
+    /// The session, by number.
+    #[arg(value_name = "SESSION")]
+    session: i32,
+    /// The epoch that readers are to see.
+    #[arg(value_name = "EPOCH")]
+    epoch: i32,
+    /// A data directory that no process uses [default: setting live.directory, pitwall-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Arguments {
+    pub(crate) fn overrides(&self) -> Vec<Override> {
+        Override::of("live.directory", "--data-dir", self.data_dir.as_ref()).into_iter().collect()
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
+    let directory = &settings.live.directory;
+    if !DataDirectory::is_one(directory) {
+        bail!("{}: this is no data directory: name one with --data-dir", directory.display());
+    }
+    let kinds = pitwall_operators::graph(&settings.limits)?.kinds().to_vec();
+    let data = DataDirectory::open(directory, &kinds, settings.data.clone())?;
+    let head = data.log.roll_back(arguments.session, arguments.epoch)?;
+    writeln!(
+        out,
+        "readers of session {} see epoch {}: {} facts, up to record {}, facts hash {}",
+        arguments.session, head.epoch, head.next_fact_seq, head.last_seq, head.facts_hash
+    )?;
+    Ok(())
+}

@@ -62,6 +62,8 @@ struct Shared {
 struct Partition {
     /// Present as long as no other engine is known to have taken the partition.
     writer: Option<Writer>,
+    /// Whether a commit has failed since the topics were looked for.
+    has_failed: bool,
     /// Writes keyframes, once there is one.
     keeper: Option<Keeper>,
     /// The number of each session's last fence.
@@ -131,6 +133,33 @@ impl KafkaLog {
         Ok(Self { shared: Arc::new(shared), raw: BTreeMap::new(), facts: BTreeMap::new() })
     }
 
+    /// `error`, once it is certain: a topic is said to be gone only when the cluster's own list does not have it.
+    #[must_use]
+    pub fn certain(&self, error: KafkaLogError) -> KafkaLogError {
+        match (&error, self.shared.expect_topics()) {
+            (KafkaLogError::NoTopic(_), Err(certain)) => certain,
+            (KafkaLogError::NoTopic(topic), Ok(())) => KafkaLogError::Unreachable {
+                brokers: self.shared.options.brokers.join(","),
+                doing: format!("asking for {topic}"),
+                reason: "a broker did not know it yet".to_owned(),
+            },
+            _ => error,
+        }
+    }
+
+    /// What the log was opened with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// The topics that [members](crate::members) of a group subscribe to: those of all raw streams and that of the sources.
+    #[must_use]
+    pub fn member_topics(&self) -> Vec<String> {
+        let raw = (0..self.shared.streams.raw.len()).map(|stream| self.shared.raw_topic(stream));
+        raw.chain([self.shared.topic(topics::SOURCES)]).collect()
+    }
+
     /// The sources of the sessions in a partition, and how far each got.
     ///
     /// # Errors
@@ -149,7 +178,7 @@ impl KafkaLog {
     pub fn standing(&self, session_key: i32) -> Result<Option<Standing>, KafkaLogError> {
         let (_, partition) = self.shared.partition_of(session_key)?;
         let mut partition = lock(&partition);
-        partition.know_ledger(&self.shared.options)?;
+        partition.know_ledger(&self.shared)?;
         Ok(partition.sessions.get(&session_key).and_then(|blocks| blocks.standing))
     }
 
@@ -231,6 +260,12 @@ impl Shared {
         self.topic(&topics::raw(self.streams.raw.get(stream).map_or("", |stream| stream.name)))
     }
 
+    /// Looks whether every topic is still there.
+    fn expect_topics(&self) -> Result<(), KafkaLogError> {
+        let names: Vec<String> = deployment::all(&self.options, &self.streams).into_iter().map(|topic| topic.name).collect();
+        deployment::expect_there(&self.options, &names)
+    }
+
     fn stream_named(&self, name: &str) -> Option<usize> {
         self.streams.raw.iter().position(|stream| stream.name == name)
     }
@@ -248,6 +283,7 @@ impl Shared {
         let scan = |topic| Scan::new(&self.options, &self.topic(topic), number);
         let partition = Partition {
             writer: None,
+            has_failed: false,
             keeper: None,
             fences: BTreeMap::new(),
             ingests: BTreeMap::new(),
@@ -271,7 +307,7 @@ impl Shared {
     ) -> Result<SourceProgress, AppendError<KafkaLogError>> {
         if let Entry::Vacant(ingest) = partition.ingests.entry(session_key) {
             // Fence first, then read, as engines do.
-            let id = format!("{}{}-ingest-{session_key}", self.options.prefix, self.options.group);
+            let id = format!("{}-ingest-{session_key}", self.options.group_id());
             ingest.insert(Writer::open(&self.options, &id).map_err(AppendError::Log)?);
             partition.know_sources().map_err(AppendError::Log)?;
         }
@@ -391,7 +427,13 @@ const FACT_SEQ: &str = "fact_seq";
 
 impl Partition {
     /// Reads the ledger up to its committed end; a commit whose answer was lost is brought to its end before.
-    fn know_ledger(&mut self, options: &Options) -> Result<(), KafkaLogError> {
+    fn know_ledger(&mut self, shared: &Shared) -> Result<(), KafkaLogError> {
+        let options = &shared.options;
+        if self.has_failed {
+            // A commit to a topic that is gone fails however often it is tried: this says which.
+            shared.expect_topics()?;
+            self.has_failed = false;
+        }
         if let Some(writer) = self.writer.as_mut().filter(|writer| writer.is_in_doubt()) {
             match writer.settle() {
                 Ok(()) | Err(CommitError::Aborted) => {}
@@ -471,7 +513,7 @@ impl EventLog for KafkaLog {
         let mut partition = lock(&partition);
         partition.writer = None;
         let options = &self.shared.options;
-        partition.writer = Some(Writer::open(options, &format!("{}{}-{number}", options.prefix, options.group))?);
+        partition.writer = Some(Writer::open(options, &format!("{}-{number}", options.group_id()))?);
         let fence = partition.fences.entry(session_key).or_default();
         *fence += 1;
         Ok(Fence(*fence))
@@ -480,14 +522,14 @@ impl EventLog for KafkaLog {
     fn ledger_end(&mut self, session_key: i32) -> Result<Option<u64>, KafkaLogError> {
         let (_, partition) = self.shared.partition_of(session_key)?;
         let mut partition = lock(&partition);
-        partition.know_ledger(&self.shared.options)?;
+        partition.know_ledger(&self.shared)?;
         Ok(partition.sessions.get(&session_key).and_then(|blocks| blocks.offsets.last()).map(|(last_seq, _)| *last_seq))
     }
 
     fn ledger(&mut self, session_key: i32, from_seq: u64) -> Result<Vec<Vec<u8>>, KafkaLogError> {
         let (_, partition) = self.shared.partition_of(session_key)?;
         let mut partition = lock(&partition);
-        partition.know_ledger(&self.shared.options)?;
+        partition.know_ledger(&self.shared)?;
         let Some(blocks) = partition.sessions.get(&session_key) else { return Ok(Vec::new()) };
         let first = blocks.offsets.partition_point(|(last_seq, _)| *last_seq < from_seq);
         let Some(&(_, offset)) = blocks.offsets.get(first) else { return Ok(Vec::new()) };
@@ -526,13 +568,13 @@ impl EventLog for KafkaLog {
         if partition.fences.get(&unit.session_key) != Some(&fence.0) {
             return Err(CommitError::Fenced);
         }
-        let Partition { writer, ledger, committed, .. } = &mut *partition;
+        let Partition { writer, ledger, committed, has_failed, .. } = &mut *partition;
         let Some(open) = writer else { return Err(CommitError::Fenced) };
         let result = self.shared.write_unit(open, number, ledger, unit);
         match result {
             Ok(()) => drop(committed.insert(unit.session_key, unit.head.last_seq)),
             Err(CommitError::Fenced) => *writer = None,
-            Err(CommitError::Aborted | CommitError::Unknown) => {}
+            Err(CommitError::Aborted | CommitError::Unknown) => *has_failed = true,
         }
         result
     }
@@ -655,7 +697,7 @@ impl Shared {
             partition.sessions.get(&session_key).and_then(|blocks| blocks.next_fact_seq.get(&epoch)).copied().unwrap_or(0)
         };
         if known(&partition) <= from_fact_seq {
-            partition.know_ledger(&self.options)?;
+            partition.know_ledger(self)?;
         }
         Ok(known(&partition))
     }

@@ -14,7 +14,9 @@ pub struct Options {
     pub instance: String,
     /// How long an engine may be silent before its partitions go to others, ms.
     pub session_timeout_ms: u64,
-    /// Goes before every topic's name, so that several deployments can share a cluster.
+    /// How long a member of a group that loses partitions waits until what it has taken is committed, ms. Then the new owner fences it.
+    pub revocation_ms: u64,
+    /// Goes before every topic's and group's name, so that several deployments can share a cluster.
     pub prefix: String,
     /// Partitions of every topic: at most this many engines work at a time. It cannot change later, since sessions would move.
     pub partitions: i32,
@@ -47,6 +49,7 @@ impl Default for Options {
             group: "pitwall".to_owned(),
             instance: String::new(),
             session_timeout_ms: 10_000,
+            revocation_ms: 2_000,
             prefix: String::new(),
             partitions: 8,
             replication: 1,

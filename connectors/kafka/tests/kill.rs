@@ -42,8 +42,8 @@ fn child() {
         let quality = if source.is_reconstructed { KnownAtQuality::Reconstructed } else { KnownAtQuality::Received };
         race::graph(source.session_key, quality)
     };
-    let log = KafkaLog::open(options.clone(), support::formula_1_streams()).unwrap();
-    engines::run(log, &options, Limits::default(), Arc::new(graph), Arc::new(|_: &_| {}), &AtomicBool::new(false)).unwrap();
+    let log = KafkaLog::open(options, support::formula_1_streams()).unwrap();
+    engines::run(log, Limits::default(), Arc::new(graph), Arc::new(|_: &_| {}), &AtomicBool::new(false)).unwrap();
 }
 
 /// A child that goes when the test does, however that ends.

@@ -1,6 +1,7 @@
 //! `pitwall run`: the roles of a deployment on Kafka, each in as many processes as wanted.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::kafka;
 use crate::settings::{Override, Settings};
 
+mod edge;
 mod engine;
 
 /// Run roles of a deployment on Kafka until told to stop.
@@ -21,11 +23,15 @@ mod engine;
 /// ends the process with its error.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  pitwall topics create && pitwall run --roles engine")]
+  pitwall topics create && pitwall run --roles engine
+  pitwall run --roles edge --listen 0.0.0.0:8080")]
 pub(crate) struct Arguments {
     /// What this process does.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "engine")]
     roles: Vec<Role>,
+    /// Address that an edge serves on; port 0 takes any free one [default: setting edge.listen, 127.0.0.1:8080].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
     #[command(flatten)]
     kafka: kafka::Flags,
 }
@@ -34,6 +40,8 @@ pub(crate) struct Arguments {
 enum Role {
     /// Derive facts from raw records: a thread for each partition that the group gives to this process.
     Engine,
+    /// Serve dashboard, REST and WebSocket from what engines commit. A new edge reads the log from its beginning and is ready then.
+    Edge,
 }
 
 impl Role {
@@ -45,6 +53,7 @@ impl Role {
     fn prepare(self, settings: &Settings) -> Result<Prepared> {
         match self {
             Self::Engine => engine::prepare(settings),
+            Self::Edge => edge::prepare(settings),
         }
     }
 }
@@ -59,7 +68,9 @@ struct Prepared {
 
 impl Arguments {
     pub(crate) fn overrides(&self) -> Vec<Override> {
-        self.kafka.overrides()
+        let mut overrides = self.kafka.overrides();
+        overrides.extend(Override::of("edge.listen", "--listen", self.listen));
+        overrides
     }
 }
 

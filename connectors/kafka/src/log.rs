@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use pitwall_engine::facts::{EncodedFact, FactBatch};
+use pitwall_engine::facts::{EncodedFact, FactBatch, Kind};
 use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
 use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, StoredRaw};
@@ -151,6 +151,17 @@ impl KafkaLog {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.shared.options
+    }
+
+    /// The whole name of a topic.
+    pub(crate) fn topic(&self, topic: &str) -> String {
+        self.shared.topic(topic)
+    }
+
+    /// The fact kinds it was opened with.
+    #[must_use]
+    pub fn kinds(&self) -> &[Kind] {
+        &self.shared.streams.kinds
     }
 
     /// The topics that [members](crate::members) of a group subscribe to: those of all raw streams and that of the sources.
@@ -655,7 +666,7 @@ impl Shared {
             let offset = asked.get(&(index as u16)).copied().unwrap_or(begins);
             starts.push(Start { topic: self.raw_topic(index), offset });
         }
-        let lanes = Lanes::open(&self.options, number, starts, None)?;
+        let lanes = Lanes::open(&self.options, number, starts, None, self.options.read_ahead_bytes_max)?;
         let streams = (0..self.streams.raw.len() as u16).collect();
         Ok(Some(RawReader { lanes, streams, delivered: asked, source_id: progress.source_id }))
     }
@@ -706,7 +717,7 @@ impl Shared {
         let topic = |name: &str| self.topic(&topics::facts(name));
         let starts = self.streams.kinds.iter().map(|kind| Start { topic: topic(kind.name), offset: 0 }).collect();
         let partition = partition::of(session_key, self.options.partitions);
-        let lanes = Lanes::open(&self.options, partition, starts, Some(next as i64))?;
+        let lanes = Lanes::open(&self.options, partition, starts, Some(next as i64), self.options.read_ahead_bytes_max)?;
         Ok(FactReader { lanes, epoch, next })
     }
 
@@ -783,7 +794,7 @@ fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a [u8]> 
 }
 
 /// A message's record, without its frame.
-fn record_of<'a>(topic: &str, message: &'a BorrowedMessage<'_>) -> Result<&'a [u8], KafkaLogError> {
+pub(crate) fn record_of<'a>(topic: &str, message: &'a BorrowedMessage<'_>) -> Result<&'a [u8], KafkaLogError> {
     let framed = message.payload().unwrap_or_default();
     wire::split_frame(framed).map(|(_, record)| record).map_err(|error| damaged(topic, message, error.to_string()))
 }
@@ -792,6 +803,6 @@ fn decode<T: Avro>(topic: &str, message: &BorrowedMessage<'_>) -> Result<T, Kafk
     T::decode(&mut Reader::new(record_of(topic, message)?)).map_err(|error| damaged(topic, message, error.to_string()))
 }
 
-fn damaged(topic: &str, message: &BorrowedMessage<'_>, reason: String) -> KafkaLogError {
+pub(crate) fn damaged(topic: &str, message: &BorrowedMessage<'_>, reason: String) -> KafkaLogError {
     KafkaLogError::Damaged { topic: topic.to_owned(), partition: message.partition(), offset: message.offset(), reason }
 }

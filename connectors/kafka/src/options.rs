@@ -34,6 +34,8 @@ pub struct Options {
     pub message_bytes_max: usize,
     /// Bytes read ahead of each partition. Beyond it nothing more is fetched until some was taken.
     pub read_ahead_bytes_max: usize,
+    /// Bytes that an edge reads ahead of each topic of a partition. Beyond it nothing more is fetched until some was taken.
+    pub follow_ahead_bytes_max: usize,
     /// Messages waiting to be sent. Beyond it a commit waits for the broker.
     pub queued_messages_max: usize,
     /// How messages are compressed: none, lz4 or zstd.
@@ -59,6 +61,7 @@ impl Default for Options {
             fetch_wait_ms: 20,
             message_bytes_max: 8 << 20,
             read_ahead_bytes_max: 2 << 20,
+            follow_ahead_bytes_max: 256 << 10,
             queued_messages_max: 500_000,
             compression: "lz4".to_owned(),
             properties: Vec::new(),

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 
 use crate::kafka;
+use crate::monitor::Monitor;
 use crate::settings::{Override, Settings};
 
 mod edge;
@@ -24,6 +25,7 @@ mod engine;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pitwall topics create && pitwall run --roles engine
+  pitwall run --roles engine --monitor 127.0.0.1:9100
   pitwall run --roles edge --listen 0.0.0.0:8080")]
 pub(crate) struct Arguments {
     /// What this process does.
@@ -32,6 +34,9 @@ pub(crate) struct Arguments {
     /// Address that an edge serves on; port 0 takes any free one [default: setting edge.listen, 127.0.0.1:8080].
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<SocketAddr>,
+    /// Address that serves this process's metrics at /metrics; port 0 takes any free one. An edge has them at its own address too.
+    #[arg(long, value_name = "HOST:PORT")]
+    monitor: Option<SocketAddr>,
     #[command(flatten)]
     kafka: kafka::Flags,
 }
@@ -80,12 +85,17 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
     roles.dedup();
     let is_stopping = Arc::new(AtomicBool::new(false));
     stop_on_signal(is_stopping.clone())?;
+    let monitor = arguments.monitor.map(Monitor::bind).transpose()?;
     let prepare = |role: &Role| role.prepare(settings).map(|prepared| (role.name(), prepared));
     let prepared = roles.iter().map(prepare).collect::<Result<Vec<_>>>()?;
     let names: Vec<&str> = prepared.iter().map(|(name, _)| name.as_str()).collect();
     writeln!(out, "PitWall: {} on Kafka at {}", names.join(", "), settings.kafka.brokers.join(","))?;
     for notice in prepared.iter().filter_map(|(_, prepared)| prepared.notice.as_ref()) {
         writeln!(out, "{notice}")?;
+    }
+    if let Some(monitor) = monitor {
+        writeln!(out, "metrics at http://{}/metrics", monitor.address())?;
+        monitor.serve()?;
     }
     out.flush()?;
     run_all(prepared, &is_stopping)

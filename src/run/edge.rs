@@ -19,7 +19,6 @@ use pitwall_engine::log::{CommitUnit, Committed, EventLog, Fence};
 use pitwall_kafka::follow::{Followed, Follower};
 use pitwall_kafka::log::KafkaLog;
 use pitwall_kafka::members::Trouble;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::Prepared;
@@ -96,7 +95,7 @@ impl Edge {
         let mut sessions = BTreeSet::new();
         let mut is_live = false;
         while !is_stopping.load(Ordering::Relaxed) {
-            match follower.next() {
+            match follower.next_commit() {
                 Ok(Some(followed)) => {
                     mirror.take(&followed)?;
                     self.sink.tell(followed.session_key, followed.head.epoch);

@@ -86,7 +86,7 @@ impl Follower {
     ///
     /// # Errors
     /// When the log cannot be reached, or holds what PitWall did not write. Asked again, it goes on where it was.
-    pub fn next(&mut self) -> Result<Option<Followed>, KafkaLogError> {
+    pub fn next_commit(&mut self) -> Result<Option<Followed>, KafkaLogError> {
         let result = self.advance();
         if result.is_err() {
             self.lanes = None;

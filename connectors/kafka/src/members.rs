@@ -5,6 +5,7 @@
 //! who should work where, and the threads read for themselves. What keeps two of them apart is the fence of a partition's transactions, so
 //! a process that has not heard yet that it lost a partition can do no harm.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io;
@@ -219,8 +220,8 @@ where
     }
     // A partition that comes back while its last thread is still leaving waits for that one.
     for partition in given {
-        if !workers.contains_key(&partition) {
-            workers.insert(partition, start(partition, work.clone()).map_err(MemberError::Thread)?);
+        if let Entry::Vacant(place) = workers.entry(partition) {
+            place.insert(start(partition, work.clone()).map_err(MemberError::Thread)?);
         }
     }
     Ok(())

@@ -56,7 +56,8 @@ impl Member {
 
 /// What the broker has assigned: topics and partitions of each member. `None` while the group is still finding out.
 fn assigned(consumer: &BaseConsumer, group: &str) -> Option<Vec<BTreeMap<String, BTreeSet<i32>>>> {
-    let groups = consumer.fetch_group_list(Some(group), Duration::from_secs(10)).unwrap();
+    // A broker that has just started has no coordinator yet.
+    let groups = consumer.fetch_group_list(Some(group), Duration::from_secs(10)).ok()?;
     let group = groups.groups().first().filter(|group| group.state() == "Stable")?;
     group.members().iter().map(|member| member.assignment().filter(|bytes| !bytes.is_empty()).map(decode)).collect()
 }

@@ -67,9 +67,11 @@ impl Role {
 struct Prepared {
     /// What is said of it when all are ready; nothing for what its name says already.
     notice: Option<String>,
-    /// Runs until the flag is set; then it finishes what it has begun.
-    run: Box<dyn FnOnce(&AtomicBool) -> Result<()> + Send>,
+    run: Run,
 }
+
+/// Runs until the flag is set; then it finishes what it has begun.
+type Run = Box<dyn FnOnce(&AtomicBool) -> Result<()> + Send>;
 
 impl Arguments {
     pub(crate) fn overrides(&self) -> Vec<Override> {
@@ -172,7 +174,10 @@ mod tests {
     #[test]
     fn all_roles_end_when_told() {
         let is_stopping = AtomicBool::new(false);
-        let roles = vec![role("engine", until_told), role("edge", |flag| Ok(flag.store(true, Ordering::Relaxed)))];
-        run_all(roles, &is_stopping).unwrap();
+        let tell = |flag: &AtomicBool| {
+            flag.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        run_all(vec![role("engine", until_told), role("edge", tell)], &is_stopping).unwrap();
     }
 }

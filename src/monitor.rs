@@ -31,7 +31,9 @@ impl Monitor {
             TcpListener::bind(address).with_context(|| format!("cannot listen on {address}: give another address with --monitor"))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        pitwall_edge::metrics::install();
+        if pitwall_edge::metrics::install().is_some() {
+            pitwall_kafka::metrics::describe();
+        }
         Ok(Self { listener, address })
     }
 

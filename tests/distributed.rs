@@ -46,6 +46,14 @@ fn two_engines_and_an_edge_come_to_a_backtests_facts_and_a_late_edge_serves_the_
     let said = deployment.told(&["ingest", "archive", archive]);
     assert!(said.contains("0 samples ingested"), "the same archive again changes nothing: {said}");
 
+    // The raw topics are as good an input as the archive.
+    let of_topics = folder.path().join("topics");
+    deployment.told(&["backtest", "--from-topics", "9920", "--out", of_topics.to_str().unwrap(), "--quiet"]);
+    let derived = manifest(&of_topics);
+    for hash in ["samples", "facts", "ledger_records", "input_hash", "facts_hash", "graph_hash", "source_id"] {
+        assert_eq!(derived[hash], expected[hash], "{hash} of a backtest from the topics");
+    }
+
     // An edge that comes when all is over has nothing but the log to build its view from.
     let late = deployment.start("edge");
     late.wait_until_ready();

@@ -66,6 +66,7 @@ impl Edge {
     fn run(&self, asynchronous: &Runtime, bound: Bound, is_stopping: &AtomicBool) -> Result<()> {
         let partitions = self.log.options().partitions;
         self.behind.store(partitions as usize, Ordering::Release);
+        metrics::gauge!(pitwall_kafka::metrics::BEHIND).set(f64::from(partitions));
         thread::scope(|scope| {
             let follow = |partition| {
                 let thread = thread::Builder::new().name(format!("follow-{partition}"));
@@ -130,7 +131,9 @@ impl Edge {
                 self.hub.open(session_key, &head, &*self.reader)?;
             }
         }
-        if self.behind.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let behind = self.behind.fetch_sub(1, Ordering::AcqRel) - 1;
+        metrics::gauge!(pitwall_kafka::metrics::BEHIND).set(behind as f64);
+        if behind == 0 {
             self.hub.set_ready();
         }
         Ok(())

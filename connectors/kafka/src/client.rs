@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pitwall_schemas::topics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
@@ -122,10 +123,25 @@ impl Options {
         Duration::from_millis(self.timeout_ms)
     }
 
+    /// How long a transaction may stay open.
+    pub(crate) const fn transaction_timeout(&self) -> Duration {
+        Duration::from_millis(self.transaction_timeout_ms)
+    }
+
     /// The engines' consumer group as brokers know it.
     #[must_use]
     pub fn group_id(&self) -> String {
         format!("{}{}", self.prefix, self.group)
+    }
+
+    /// The whole name of a topic.
+    pub(crate) fn topic(&self, topic: &str) -> String {
+        format!("{}{topic}", self.prefix)
+    }
+
+    /// The whole name of a raw stream's topic.
+    pub(crate) fn raw_topic(&self, stream: &str) -> String {
+        self.topic(&topics::raw(stream))
     }
 
     /// What all clients share.

@@ -18,6 +18,7 @@ use pitwall_schemas::log::SourceProgress;
 use crate::client::KafkaLogError;
 use crate::log::KafkaLog;
 use crate::members::{self, MemberError, Trouble};
+use crate::metrics;
 
 /// How often a partition is looked at for new sessions.
 const SOURCES_INTERVAL: Duration = Duration::from_millis(100);
@@ -80,11 +81,13 @@ struct Sessions<'a, S> {
     broken: BTreeSet<i32>,
     /// Sources whose sessions are complete: nothing is to do until one of them has more.
     done: BTreeMap<i32, SourceProgress>,
+    /// How far a session's source was known to go, and since when, until the ledger gets there.
+    marks: BTreeMap<i32, (i64, Instant)>,
 }
 
 impl<'a, S: Event> Sessions<'a, S> {
     const fn new(partition: i32, common: &'a Common<S>) -> Self {
-        Self { partition, common, running: BTreeMap::new(), broken: BTreeSet::new(), done: BTreeMap::new() }
+        Self { partition, common, running: BTreeMap::new(), broken: BTreeSet::new(), done: BTreeMap::new(), marks: BTreeMap::new() }
     }
 
     fn run(&mut self, is_stopping: &AtomicBool) -> Result<(), EngineError<KafkaLogError>> {
@@ -92,6 +95,7 @@ impl<'a, S: Event> Sessions<'a, S> {
         while !is_stopping.load(Ordering::Relaxed) {
             if looked.is_none_or(|looked| looked.elapsed() >= SOURCES_INTERVAL) {
                 self.look_for_sessions()?;
+                self.measure();
                 looked = Some(Instant::now());
             }
             if !self.step_all()? {
@@ -125,8 +129,10 @@ impl<'a, S: Event> Sessions<'a, S> {
     fn begin(&mut self, source: SourceProgress) -> Result<(), EngineError<KafkaLogError>> {
         let (session_key, graph, limits) = (source.session_key, self.common.graph.clone(), self.common.limits.clone());
         let known = source.clone();
+        let begun = Instant::now();
         match Engine::start(self.common.log.clone(), session_key, 0, move || graph(&known), limits) {
             Ok(engine) => {
+                ::metrics::histogram!(metrics::RESTORE_SECONDS).record(begun.elapsed().as_secs_f64());
                 tracing::info!(
                     session_key,
                     partition = self.partition,
@@ -155,6 +161,7 @@ impl<'a, S: Event> Sessions<'a, S> {
                 Ok(step) => {
                     has_moved |= !is_quiet(&step);
                     if let Some(committed) = engine.committed(&step) {
+                        ::metrics::counter!(metrics::RECORDS).increment(committed.records as u64);
                         (self.common.tell)(&committed);
                     }
                     if source.has_ended && engine.is_closed() && has_all(engine) {
@@ -165,6 +172,24 @@ impl<'a, S: Event> Sessions<'a, S> {
             }
         }
         Ok(has_moved)
+    }
+
+    /// Tells the metrics how far behind the partition's sessions are.
+    fn measure(&mut self) {
+        let mut lag = 0;
+        for (session_key, (source, engine)) in &self.running {
+            let taken = engine.head().map_or(0, |head| head.next_ingest_seq);
+            lag += (source.next_ingest_seq - taken).max(0);
+            if self.marks.get(session_key).is_none_or(|(mark, _)| taken >= *mark) {
+                self.marks.insert(*session_key, (source.next_ingest_seq, Instant::now()));
+            }
+            if taken >= source.next_ingest_seq {
+                self.marks.remove(session_key);
+            }
+        }
+        self.marks.retain(|session_key, _| self.running.contains_key(session_key));
+        let oldest = self.marks.values().map(|(_, since)| since.elapsed()).max().unwrap_or_default();
+        tell(self.partition, lag, oldest, self.running.len(), self.broken.len());
     }
 
     /// Trouble of one session stops that session; trouble of the log, or another engine's fence, begins the partition again.
@@ -179,4 +204,19 @@ impl<'a, S: Event> Sessions<'a, S> {
             }
         }
     }
+}
+
+impl<S> Drop for Sessions<'_, S> {
+    /// What another process does with the partition is its own to tell.
+    fn drop(&mut self) {
+        tell(self.partition, 0, Duration::ZERO, 0, 0);
+    }
+}
+
+fn tell(partition: i32, lag: i64, oldest: Duration, running: usize, broken: usize) {
+    let partition = partition.to_string();
+    ::metrics::gauge!(metrics::LAG, "partition" => partition.clone()).set(lag as f64);
+    ::metrics::gauge!(metrics::WATERMARK_DELAY_SECONDS, "partition" => partition.clone()).set(oldest.as_secs_f64());
+    ::metrics::gauge!(metrics::SESSIONS, "partition" => partition.clone(), "state" => "running").set(running as f64);
+    ::metrics::gauge!(metrics::SESSIONS, "partition" => partition, "state" => "broken").set(broken as f64);
 }

@@ -19,6 +19,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use crate::client::KafkaLogError;
 use crate::lanes::{Lanes, POLL, Start};
 use crate::log::{KafkaLog, damaged, record_of};
+use crate::metrics;
 
 /// The lane of the ledger; those of the fact kinds follow.
 const LEDGER: usize = 0;
@@ -142,7 +143,8 @@ impl Follower {
         }
         let Some(pending) = self.pending.take() else { return Ok(None) };
         self.next_fact_seq.insert((pending.block.session_key, pending.block.epoch), pending.block.next_fact_seq as u64);
-        pending.finish(&self.log).map(Some)
+        ::metrics::counter!(metrics::FOLLOWED).increment(1);
+        Ok(Some(pending.finish(&self.log)))
     }
 
     fn open(&self) -> Result<Lanes<Item>, KafkaLogError> {
@@ -179,7 +181,7 @@ impl Pending {
         ))
     }
 
-    fn finish(self, log: &KafkaLog) -> Result<Followed, KafkaLogError> {
+    fn finish(self, log: &KafkaLog) -> Followed {
         let Self { bytes, block, facts: collected, .. } = self;
         let mut facts = FactBatch::default();
         for (fact_seq, (kind, header, bytes)) in collected {
@@ -198,7 +200,7 @@ impl Pending {
             facts_hash: Digest(block.facts_hash),
             state: if is_closed { SessionState::Complete } else { SessionState::Live },
         };
-        Ok(Followed { session_key: block.session_key, head, records: block.records.len(), block: bytes, facts })
+        Followed { session_key: block.session_key, head, records: block.records.len(), block: bytes, facts }
     }
 }
 

@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pitwall_engine::facts::{EncodedFact, FactBatch, Kind};
 use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
 use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, StoredRaw};
 use pitwall_schemas::codec::{Avro, Reader};
-use pitwall_schemas::log::{Keyframe, LedgerKind, RawBeginning, RawHeader, RawPosition, SourceProgress};
+use pitwall_schemas::log::{DeadLetter, Keyframe, LedgerKind, RawBeginning, RawHeader, RawPosition, SourceProgress};
 use pitwall_schemas::shared::FactHeader;
 use pitwall_schemas::{topics, wire};
 use rdkafka::Offset;
@@ -28,8 +28,10 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::client::KafkaLogError;
 use crate::lanes::{Holes, Lanes, Start};
+use crate::metrics;
 use crate::options::Options;
 use crate::partition;
+use crate::raw::{RawReader, RecordedSession};
 use crate::scan::Scan;
 use crate::schemas::{SchemaIds, Streams};
 use crate::topics as deployment;
@@ -102,16 +104,6 @@ struct Blocks {
     offsets: Vec<(u64, i64)>,
     /// The fact number that comes next, by epoch.
     next_fact_seq: BTreeMap<i32, u64>,
-}
-
-/// Reads a session's raw records.
-struct RawReader {
-    lanes: Lanes<StoredRaw>,
-    /// Stream number of each lane.
-    streams: Vec<u16>,
-    /// The offset behind the last record handed over, by stream.
-    delivered: BTreeMap<u16, i64>,
-    source_id: [u8; 32],
 }
 
 /// Reads a session's facts of one epoch.
@@ -204,6 +196,15 @@ impl KafkaLog {
         Ok(partition.progress.get(&session_key).cloned())
     }
 
+    /// A session's raw records up to what is ingested now; `None` when it has no source.
+    ///
+    /// # Errors
+    /// When the log cannot be reached, or has deleted some of them.
+    pub fn recorded(&self, session_key: i32) -> Result<Option<RecordedSession>, KafkaLogError> {
+        let open = |progress| RecordedSession::open(&self.shared.options, &self.shared.streams.raw, progress);
+        self.source(session_key)?.map(open).transpose()
+    }
+
     /// Says of a session's source what its records do not: whether its arrival times are reconstructed and whether it has ended.
     ///
     /// # Errors
@@ -240,6 +241,7 @@ impl KafkaLog {
         if is_new {
             progress.begins = shared.raw_ends(&partition, number).map_err(AppendError::Log)?;
         }
+        let begun = Instant::now();
         let written = match partition.ingests.get_mut(&session_key) {
             Some(writer) => shared.write_raw(writer, number, &progress, first, &records),
             None => Err(CommitError::Fenced),
@@ -253,8 +255,11 @@ impl KafkaLog {
                 // A writer opened anew brings what is in doubt to its end, and the log then tells what is there.
                 partition.ingests.remove(&session_key);
                 let trouble = match error {
-                    CommitError::Fenced => KafkaLogError::IngestFenced(session_key),
-                    CommitError::Aborted | CommitError::Unknown => shared.options.silence(format!("ingesting session {session_key}")),
+                    // The broker itself fences the writer of a transaction that was open for too long.
+                    CommitError::Fenced if begun.elapsed() < shared.options.transaction_timeout() => {
+                        KafkaLogError::IngestFenced(session_key)
+                    }
+                    _ => shared.options.silence(format!("ingesting session {session_key}")),
                 };
                 Err(AppendError::Log(trouble))
             }
@@ -264,11 +269,11 @@ impl KafkaLog {
 
 impl Shared {
     fn topic(&self, topic: &str) -> String {
-        format!("{}{topic}", self.options.prefix)
+        self.options.topic(topic)
     }
 
     fn raw_topic(&self, stream: usize) -> String {
-        self.topic(&topics::raw(self.streams.raw.get(stream).map_or("", |stream| stream.name)))
+        self.options.raw_topic(self.streams.raw.get(stream).map_or("", |stream| stream.name))
     }
 
     /// Looks whether every topic is still there.
@@ -381,7 +386,14 @@ impl Shared {
     }
 
     /// Sends everything of a commit and commits it.
-    fn write_unit(&self, writer: &mut Writer, partition: i32, ledger: &Scan, unit: &CommitUnit<'_>) -> Result<(), CommitError> {
+    fn write_unit(
+        &self,
+        writer: &mut Writer,
+        partition: i32,
+        ledger: &Scan,
+        unit: &CommitUnit<'_>,
+        foreign: &[DeadLetter],
+    ) -> Result<(), CommitError> {
         let key = partition::key(unit.session_key);
         let timestamp = unit.head.known_at.0 / 1_000;
         writer.begin()?;
@@ -414,7 +426,7 @@ impl Shared {
             writer.send(Outgoing { topic, partition, key: &key, timestamp, payload: &payload, headers: Some(headers) })?;
         }
         let topic = self.topic(topics::DEAD_LETTERS);
-        for dead_letter in unit.dead_letters {
+        for dead_letter in unit.dead_letters.iter().chain(foreign) {
             payload.clear();
             wire::write_frame(self.ids.of(topics::DEAD_LETTERS), &mut payload);
             dead_letter.encode(&mut payload);
@@ -560,13 +572,13 @@ impl EventLog for KafkaLog {
     /// topics would not know better either.
     fn fetch(&mut self, session_key: i32, positions: &[RawPosition], records_max: usize) -> Result<Vec<StoredRaw>, KafkaLogError> {
         let asked = self.shared.asked(positions);
-        if self.raw.get(&session_key).is_none_or(|reader| reader.delivered != asked) {
+        if self.raw.get(&session_key).is_none_or(|reader| *reader.delivered() != asked) {
             self.raw.remove(&session_key);
             let Some(reader) = self.shared.raw_reader(session_key, asked)? else { return Ok(Vec::new()) };
             self.raw.insert(session_key, reader);
         }
         let Some(reader) = self.raw.get_mut(&session_key) else { return Ok(Vec::new()) };
-        let result = self.shared.read_raw(reader, session_key, records_max.max(1));
+        let result = reader.read(Holes::Pass, records_max.max(1));
         if result.is_err() {
             self.raw.remove(&session_key);
         }
@@ -581,9 +593,17 @@ impl EventLog for KafkaLog {
         }
         let Partition { writer, ledger, committed, has_failed, .. } = &mut *partition;
         let Some(open) = writer else { return Err(CommitError::Fenced) };
-        let result = self.shared.write_unit(open, number, ledger, unit);
+        let foreign = self.raw.get(&unit.session_key).map_or_else(Vec::new, |reader| reader.foreign_in(unit));
+        let begun = Instant::now();
+        let result = self.shared.write_unit(open, number, ledger, unit, &foreign);
+        count_commit(unit, foreign.len(), begun, result.as_ref().err());
         match result {
-            Ok(()) => drop(committed.insert(unit.session_key, unit.head.last_seq)),
+            Ok(()) => {
+                committed.insert(unit.session_key, unit.head.last_seq);
+                if let Some(reader) = self.raw.get_mut(&unit.session_key) {
+                    reader.forget_foreign_in(unit);
+                }
+            }
             Err(CommitError::Fenced) => *writer = None,
             Err(CommitError::Aborted | CommitError::Unknown) => *has_failed = true,
         }
@@ -651,7 +671,7 @@ impl Shared {
     }
 
     fn raw_reader(&self, session_key: i32, asked: BTreeMap<u16, i64>) -> Result<Option<RawReader>, KafkaLogError> {
-        let (number, partition) = self.partition_of(session_key)?;
+        let (_, partition) = self.partition_of(session_key)?;
         let progress = {
             let mut partition = lock(&partition);
             if !partition.progress.contains_key(&session_key) {
@@ -659,45 +679,7 @@ impl Shared {
             }
             partition.progress.get(&session_key).cloned()
         };
-        let Some(progress) = progress else { return Ok(None) };
-        let mut starts = Vec::new();
-        for (index, stream) in self.streams.raw.iter().enumerate() {
-            let begins = progress.begins.iter().find(|begin| begin.stream == stream.name).map_or(0, |begin| begin.offset);
-            let offset = asked.get(&(index as u16)).copied().unwrap_or(begins);
-            starts.push(Start { topic: self.raw_topic(index), offset });
-        }
-        let lanes = Lanes::open(&self.options, number, starts, None, self.options.read_ahead_bytes_max)?;
-        let streams = (0..self.streams.raw.len() as u16).collect();
-        Ok(Some(RawReader { lanes, streams, delivered: asked, source_id: progress.source_id }))
-    }
-
-    fn read_raw(&self, reader: &mut RawReader, session_key: i32, records_max: usize) -> Result<Vec<StoredRaw>, KafkaLogError> {
-        let key = partition::key(session_key);
-        let RawReader { lanes, streams, delivered, source_id } = reader;
-        let mut records = Vec::new();
-        while records.len() < records_max {
-            let next = lanes.next(Holes::Pass, |lane, message| {
-                if message.key() != Some(key.as_bytes()) {
-                    return Ok(None);
-                }
-                let topic = message.topic();
-                let mut body = Reader::new(record_of(topic, message)?);
-                let header = RawHeader::decode(&mut body).map_err(|error| damaged(topic, message, error.to_string()))?;
-                let raw = StoredRaw {
-                    stream: streams[lane],
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    ingest_seq: header.ingest_seq,
-                    received_at: header.received_at,
-                    payload: body.rest().to_vec(),
-                };
-                Ok((header.source_id == *source_id).then_some((header.ingest_seq, raw)))
-            })?;
-            let Some((_, raw)) = next else { break };
-            delivered.insert(raw.stream, raw.offset + 1);
-            records.push(raw);
-        }
-        Ok(records)
+        progress.map(|progress| RawReader::open(&self.options, &self.streams.raw, &progress, asked, None)).transpose()
     }
 
     /// The first fact number of an epoch that is not committed.
@@ -782,6 +764,21 @@ impl RawLog for KafkaLog {
             progress.next_ingest_seq += new.len() as i64;
             Ok((!new.is_empty()).then_some(new))
         })
+    }
+}
+
+fn count_commit(unit: &CommitUnit<'_>, foreign: usize, begun: Instant, error: Option<&CommitError>) {
+    let result = match error {
+        None => "committed",
+        Some(CommitError::Aborted) => "aborted",
+        Some(CommitError::Unknown) => "unknown",
+        Some(CommitError::Fenced) => "fenced",
+    };
+    ::metrics::counter!(metrics::COMMITS, "result" => result).increment(1);
+    if error.is_none() {
+        ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
+        ::metrics::counter!(metrics::FACTS).increment(unit.facts.len() as u64);
+        ::metrics::counter!(metrics::DEAD_LETTERS).increment((unit.dead_letters.len() + foreign) as u64);
     }
 }
 

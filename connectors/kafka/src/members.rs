@@ -20,6 +20,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 
 use crate::client::{Context, KafkaLogError, is_unknown_topic};
+use crate::metrics;
 use crate::options::Options;
 use crate::scan::is_passing;
 use crate::topics;
@@ -88,6 +89,8 @@ struct Membership<E> {
     workers: Mutex<BTreeMap<i32, Worker<E>>>,
     /// How long a revocation waits for threads to commit.
     revocation: Duration,
+    /// The group's name, for metrics.
+    group: String,
 }
 
 impl<E> Membership<E> {
@@ -97,6 +100,11 @@ impl<E> Membership<E> {
 
     fn workers(&self) -> MutexGuard<'_, BTreeMap<i32, Worker<E>>> {
         self.workers.lock().expect("no thread panics while it holds the workers")
+    }
+
+    fn count_rebalance(&self) {
+        ::metrics::counter!(metrics::REBALANCES, "group" => self.group.clone()).increment(1);
+        ::metrics::gauge!(metrics::PARTITIONS, "group" => self.group.clone()).set(self.given().len() as f64);
     }
 
     /// Tells the threads of `partitions` to stop and waits a bounded time, so that what they have taken is committed before another member
@@ -127,6 +135,7 @@ impl<E: Send> ConsumerContext for Membership<E> {
         if let Rebalance::Revoke(partitions) = rebalance {
             let lost: BTreeSet<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
             self.given().retain(|partition| !lost.contains(partition));
+            self.count_rebalance();
             self.leave(&lost);
         }
     }
@@ -138,6 +147,7 @@ impl<E: Send> ConsumerContext for Membership<E> {
                 tracing::warn!(%error, "the partitions given are not paused");
             }
             self.given().extend(partitions.elements().iter().map(|element| element.partition()));
+            self.count_rebalance();
         }
     }
 }
@@ -192,8 +202,12 @@ fn join<E: Send>(options: &Options, group: &str, topics: &[String]) -> Result<Ba
     if !options.instance.is_empty() {
         config.set("group.instance.id", &options.instance);
     }
-    let membership =
-        Membership { given: Mutex::default(), workers: Mutex::default(), revocation: Duration::from_millis(options.revocation_ms) };
+    let membership = Membership {
+        given: Mutex::default(),
+        workers: Mutex::default(),
+        revocation: Duration::from_millis(options.revocation_ms),
+        group: group.to_owned(),
+    };
     let doing = || format!("joining group {group}");
     let consumer: BaseConsumer<Membership<E>> = config.create_with_context(membership).map_err(|error| options.trouble(doing(), &error))?;
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -221,13 +235,13 @@ where
     // A partition that comes back while its last thread is still leaving waits for that one.
     for partition in given {
         if let Entry::Vacant(place) = workers.entry(partition) {
-            place.insert(start(partition, work.clone()).map_err(MemberError::Thread)?);
+            place.insert(start(partition, membership.group.clone(), work.clone()).map_err(MemberError::Thread)?);
         }
     }
     Ok(())
 }
 
-fn start<E: Trouble, W>(partition: i32, work: Arc<W>) -> io::Result<Worker<E>>
+fn start<E: Trouble, W>(partition: i32, group: String, work: Arc<W>) -> io::Result<Worker<E>>
 where
     W: Fn(i32, &AtomicBool) -> Result<(), E> + Send + Sync + 'static,
 {
@@ -238,6 +252,7 @@ where
             match work(partition, &told) {
                 Ok(()) => return Ok(()),
                 Err(trouble) if trouble.is_passing() => {
+                    ::metrics::counter!(metrics::RETRIES, "group" => group.clone()).increment(1);
                     tracing::warn!(partition, %trouble, "a partition is tried again");
                     rest(RETRY, &told);
                 }

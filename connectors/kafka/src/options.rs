@@ -36,6 +36,13 @@ pub struct Options {
     pub read_ahead_bytes_max: usize,
     /// Bytes that an edge reads ahead of each topic of a partition. Beyond it nothing more is fetched until some was taken.
     pub follow_ahead_bytes_max: usize,
+    /// Messages of one session in raw topics that ingest did not write, waiting for the commit that makes them dead letters. More are only
+    /// counted.
+    pub foreign_messages_max: usize,
+    /// Bytes of such a message kept in its dead letter. The rest is cut.
+    pub foreign_bytes_max: usize,
+    /// How long an ingest waits for a broker that does not answer, ms. Then it ends with the error; started again, it goes on.
+    pub outage_ms_max: u64,
     /// Messages waiting to be sent. Beyond it a commit waits for the broker.
     pub queued_messages_max: usize,
     /// How messages are compressed: none, lz4 or zstd.
@@ -62,6 +69,9 @@ impl Default for Options {
             message_bytes_max: 8 << 20,
             read_ahead_bytes_max: 2 << 20,
             follow_ahead_bytes_max: 256 << 10,
+            foreign_messages_max: 4_096,
+            foreign_bytes_max: 4_096,
+            outage_ms_max: 600_000,
             queued_messages_max: 500_000,
             compression: "lz4".to_owned(),
             properties: Vec::new(),

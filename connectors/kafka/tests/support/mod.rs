@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod engine;
+pub(crate) mod fed;
 pub(crate) mod race;
 
 use std::net::TcpStream;

@@ -19,7 +19,8 @@ const PORT: u16 = 19_092;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Deployment {
-    address: String,
+    /// HOST:PORT of the broker.
+    pub(crate) address: String,
     /// What goes before the name of every topic and group.
     pub(crate) prefix: String,
     partitions: i32,

@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod consuming;
 mod deployment;
+mod examples;
 mod race;
 
 /// The Rust example, compiled as it stands.
@@ -72,13 +72,13 @@ fn every_example_comes_to_what_a_backtest_and_the_official_results_say() {
     ];
     let kinds: Vec<&str> = manifest["kinds"].as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
     let counts: String = kinds.iter().map(|kind| format!("{} {kind}\n", facts(&manifest, kind))).collect();
-    assert_eq!(consuming::kcat(&kinds, &environment), counts, "kcat");
+    assert_eq!(examples::kcat(&kinds, &environment), counts, "kcat");
 
     let counts: String = DECODED.iter().map(|kind| format!("{} {kind}\n", facts(&manifest, kind))).collect();
     let corrections: usize = DECODED.iter().map(|kind| corrections(&out, kind)).sum();
     let expected = format!("{all} facts\n{counts}{corrections} of them corrections\n{}", fastest_lap());
-    assert_eq!(consuming::python(&environment), expected, "Python");
-    assert_eq!(consuming::java(&environment), expected, "Java");
+    assert_eq!(examples::python(&environment), expected, "Python");
+    assert_eq!(examples::java(&environment), expected, "Java");
     let [brokers, prefix, session, epoch, schemas] = environment.map(|(_, value)| value);
     let summary = read_session::read(&read_session::Settings { brokers, prefix, session, epoch, schemas }).unwrap();
     assert_eq!(summary.to_string(), expected, "Rust");
@@ -115,7 +115,7 @@ fn every_line_of_code_on_the_page_stands_in_the_example_it_links() {
     let files = ["kcat/count_facts.sh", "python/read_session.py", "java/src/main/java/ReadSession.java", "rust/read_session.rs"];
     assert_eq!(shown, files, "the page shows something of each example");
     for (file, block) in blocks {
-        let text = fs::read_to_string(consuming::examples().join(&file)).unwrap();
+        let text = fs::read_to_string(examples::examples().join(&file)).unwrap();
         assert!(is_in(&block, &text), "{file} does not hold:\n{}", block.join("\n"));
     }
 }
@@ -126,7 +126,9 @@ fn is_in(block: &[&str], text: &str) -> bool {
     let depth = |line: &str| line.len() - line.trim_start().len();
     let is_at = |window: &[&str]| {
         let deeper = depth(window[0]).checked_sub(depth(block[0]));
-        let is_same = |(line, shown): (&&str, &&str)| line.is_empty() && shown.is_empty() || deeper.is_some_and(|deeper| line.get(deeper..) == Some(*shown));
+        let is_same = |(line, shown): (&&str, &&str)| {
+            line.is_empty() && shown.is_empty() || deeper.is_some_and(|deeper| line.get(deeper..) == Some(*shown))
+        };
         window.iter().zip(block).all(is_same)
     };
     !block.is_empty() && lines.windows(block.len()).any(is_at)

@@ -163,11 +163,8 @@ impl Socket {
 
 /// A message in a raw topic that ingest did not write.
 fn say_something_foreign(deployment: &Deployment) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &deployment.address)
-        .set("partitioner", "murmur2_random")
-        .create()
-        .unwrap();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", &deployment.address).set("partitioner", "murmur2_random").create().unwrap();
     let topic = format!("{}openf1.weather.v1", deployment.prefix);
     producer.send(BaseRecord::to(&topic).key(DUTCH).payload("not Avro")).unwrap();
     producer.flush(PATIENCE).unwrap();
@@ -220,7 +217,8 @@ fn every_metric_and_label_that_dashboard_and_alerts_ask_for_is_one_that_running_
 
 #[test]
 fn a_metric_is_told_from_labels_and_words() {
-    let (metrics, grouped) = asked(r#"histogram_quantile(0.99, sum by (le, route) (rate(pitwall_a_bucket{status=~"5..",x!="y"}[$__rate_interval]))) > 1"#);
+    let (metrics, grouped) =
+        asked(r#"histogram_quantile(0.99, sum by (le, route) (rate(pitwall_a_bucket{status=~"5..",x!="y"}[$__rate_interval]))) > 1"#);
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(metrics, BTreeMap::from([("pitwall_a_bucket".to_owned(), set(&["status", "x"]))]));
     assert_eq!(grouped, set(&["le", "route"]));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use std::{env, fmt, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::{Schema, from_value};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -150,11 +150,12 @@ impl Summary {
         if DECODED.contains(&kind) {
             // Confluent framing: a zero byte and the schema's id in four, then the Avro record.
             let Some((&[0, _, _, _, _], record)) = message.split_first_chunk() else { bail!("{kind}: a fact without a frame") };
-            let Fact { header } = decoder.read_deser(&mut &*record)?;
+            let fact = decoder.read_value(&mut &*record)?;
+            let Fact { header } = from_value(&fact)?;
             ensure!(header.kind_seq == *count, "{kind}: fact {count} of this kind is missing");
             self.corrections += u64::from(header.supersedes.is_some());
             if kind == "laps" {
-                let lap: Lap = decoder.read_deser(&mut &*record)?;
+                let lap: Lap = from_value(&fact)?;
                 // A later fact about the same lap replaces the earlier one.
                 self.laps.insert((lap.driver_number, lap.lap_number), lap);
             }

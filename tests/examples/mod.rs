@@ -62,5 +62,7 @@ pub(crate) fn java(environment: &[(&str, String)]) -> String {
         fs::copy(from.join(file), project.join(file)).unwrap();
     }
     let arguments = ["--quiet", "--batch-mode", "-Dstyle.color=never", "compile", "exec:java"];
-    said(Command::new("mvn").arg("--file").arg(&project).args(arguments).envs(environment.iter().cloned()))
+    let out = said(Command::new("mvn").arg("--file").arg(&project).args(arguments).envs(environment.iter().cloned()));
+    // Maven resets the terminal's colours whatever it is told.
+    out.replace("\u{1b}[0m", "")
 }

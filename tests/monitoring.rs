@@ -25,7 +25,7 @@ use serde_json::Value;
 const DUTCH: &str = "9920";
 
 /// What expressions are made of besides metrics and labels.
-const WORDS: [&str; 11] = ["absent", "by", "histogram_quantile", "increase", "max", "min", "or", "rate", "sum", "up", "without"];
+const WORDS: [&str; 11] = ["absent", "by", "histogram_quantile", "increase", "max", "offset", "or", "rate", "sum", "unless", "without"];
 
 /// Labels that Prometheus itself gives.
 const TARGET_LABELS: [&str; 3] = ["instance", "job", "le"];
@@ -54,14 +54,14 @@ fn expressions() -> Vec<(String, String)> {
     expressions
 }
 
-/// The names in an expression outside strings and numbers, each with the sign that follows it; `{`, `}`, `(` and `)` among them.
+/// The names, numbers and signs of an expression, without strings and ranges.
 fn tokens(expression: &str) -> Vec<String> {
     let (mut tokens, mut rest) = (Vec::new(), expression);
     while let Some(first) = rest.chars().next() {
         let length = match first {
             '"' => rest[1..].find('"').expect("a string ends") + 2,
             '[' => rest.find(']').expect("a range ends") + 1,
-            _ if first.is_ascii_alphabetic() || first == '_' => {
+            _ if first.is_ascii_alphanumeric() || first == '_' => {
                 rest.find(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_').unwrap_or(rest.len())
             }
             _ => first.len_utf8(),

@@ -190,7 +190,7 @@ fn words(symbol: &Value) -> String {
 }
 
 /// Panels whose rows are a channel's rows one by one: tab, table, channel, and what each row must say.
-const PANELS: [(&str, &str, &str, Words); 7] = [
+const PANELS: [(&str, &str, &str, Words); 11] = [
     ("tab-race-control", ".rows-race-control", "race_control", |row, _| vec![row["text"].as_str().unwrap().to_owned()]),
     ("tab-race-control", ".rows-events", "race_events", |row, names| {
         let mut said = vec![row["priority"].to_string()];
@@ -224,6 +224,25 @@ const PANELS: [(&str, &str, &str, Words); 7] = [
             name(names, &row["driver_number"]),
             words(&row["status"]),
         ]
+    }),
+    ("tab-location", ".rows-position-checks", "position_check", |row, names| {
+        let places = ["position", "estimated_position"].map(|place| format!("P{}", row[place]));
+        vec![format!("L{}", row["lap_number"]), name(names, &row["driver_number"]), places.join(" | ")]
+    }),
+    ("tab-location", ".rows-estimated-laps", "estimated_laps", |row, names| {
+        vec![
+            format!("L{}", row["lap_number"]),
+            name(names, &row["driver_number"]),
+            lap_time(&row["lap_ms"]),
+            format!("±{} ms", row["error_ms"]),
+        ]
+    }),
+    ("tab-location", ".rows-pit-passes", "pit_passes", |row, names| {
+        let stood = format!("~{} | ±{} ms", seconds(&row["stationary_ms"]), row["stationary_error_ms"]);
+        vec![format!("L{}", row["lap_number"]), name(names, &row["driver_number"]), format!("~{}", seconds(&row["lane_ms"])), stood]
+    }),
+    ("tab-location", ".rows-line-crossings", "line_crossings", |row, names| {
+        vec![name(names, &row["driver_number"]), row["crossed_at"].as_str().unwrap()[11..23].to_owned(), format!("{} km/h", row["speed"])]
     }),
 ];
 

@@ -23,20 +23,23 @@ use pitwall_schemas::raw::{CarData, Collection, Sample};
 const RUNS: usize = 7;
 const BATCH: usize = 8_192;
 
+mod cost;
 mod live;
 
 fn main() -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
     let (dutch, mexico) = (data.join("dutch_2025_race.avro"), data.join("mexico_2025_qualifying.avro"));
-    if std::env::args().nth(1).as_deref() == Some("live") {
-        return live::live(&dutch);
+    match std::env::args().nth(1).as_deref() {
+        Some("live") => return live::live(&dutch),
+        Some("cost") => return cost::cost(&dutch, std::env::args().nth(2).as_deref().map(Path::new)),
+        _ => {}
     }
     println!("{} cores; Dutch race, 2025, every operator; medians of {RUNS} runs\n", std::thread::available_parallelism()?);
     backtest_stages(&dutch)?;
     two_jobs(&dutch, &mexico)?;
     restore(&dutch)?;
     state_at_every_lap(&dutch)?;
-    per_event_cost(&dutch)?;
+    cost::cost(&dutch, None)?;
     codecs(&dutch)?;
     live::live(&dutch)
 }
@@ -240,37 +243,6 @@ fn state_at_every_lap(dutch: &Path) -> Result<()> {
         millis(&times[times.len() / 2]),
         millis(times.last().context("a race has laps")?)
     );
-    Ok(())
-}
-
-/// Cost of an event in each tenth of the race: it must not grow with the session.
-fn per_event_cost(dutch: &Path) -> Result<()> {
-    const PARTS: u64 = 10;
-    let mut medians = vec![Vec::new(); PARTS as usize];
-    for _ in 0..RUNS {
-        let mut archive = Archive::open(dutch)?;
-        let total = archive.samples();
-        let mut session = session(&archive)?.without_keyframes();
-        let mut output = Output::default();
-        let (mut taken, mut part, mut begun, mut first) = (0, 0, Instant::now(), 0);
-        while let Some(block) = archive.next_block()? {
-            for raw in block {
-                session.take(&raw?, &mut output)?;
-                taken += 1;
-                if taken * PARTS >= total * (part + 1) {
-                    medians[part as usize].push(begun.elapsed().as_secs_f64() * 1e9 / (taken - first) as f64);
-                    (part, begun, first) = (part + 1, Instant::now(), taken);
-                }
-            }
-            output.clear();
-        }
-    }
-    println!("cost of a sample, decode included, by tenth of the race, ns:");
-    for part in &mut medians {
-        part.sort_by(f64::total_cmp);
-        print!("  {:.0}", part[part.len() / 2]);
-    }
-    println!("\n");
     Ok(())
 }
 

@@ -82,6 +82,7 @@ pub(crate) fn write_state<T: Serialize>(state: &T, bytes: Vec<u8>) -> Vec<u8> {
 pub(crate) struct Packer {
     compressor: Option<zstd::bulk::Compressor<'static>>,
     state: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 impl Packer {
@@ -91,8 +92,10 @@ impl Packer {
         self.state = write_state(saved, std::mem::take(&mut self.state));
         let compressor =
             self.compressor.get_or_insert_with(|| zstd::bulk::Compressor::new(COMPRESSION_LEVEL).expect("the level is one zstd has"));
-        let packed = compressor.compress(&self.state).expect("compression into memory succeeds");
-        (Digest::of(&self.state), packed)
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(self.state.len()));
+        compressor.compress_to_buffer(&self.state, &mut self.packed).expect("compression into enough memory succeeds");
+        (Digest::of(&self.state), self.packed.clone())
     }
 }
 

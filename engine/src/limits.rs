@@ -45,8 +45,8 @@ impl Default for Limits {
             commit_records_live_max: 2_000,
             commit_records_behind_max: 32_768,
             block_bytes_max: 900 * 1_024,
-            keyframe_records: 16_384,
-            keyframe_interval_ms: 60_000,
+            keyframe_records: 32_768,
+            keyframe_interval_ms: 120_000,
         }
     }
 }

@@ -19,7 +19,7 @@ import { inOrder, Tower } from "./tower.js";
 const CHANNELS = [
   "timing", "drivers", "track_status", "race_clock", "circuit", "telemetry", "positions", "laps", "stints", "probability", "weather", "race_control",
   "race_events", "pit_stops", "pit_passes", "overtakes", "battles", "undercuts", "classification", "championship", "completeness", "starting_grid",
-  "team_radio", "degradation",
+  "team_radio", "degradation", "timing_line", "line_crossings", "estimated_laps", "estimated_order", "position_check",
 ];
 /** Channels whose past is fetched once, for the charts. */
 const HISTORIES = ["positions", "race_clock", "track_status", "probability"];

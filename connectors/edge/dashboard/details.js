@@ -1,5 +1,6 @@
-/** The panels that stand behind tabs: race control, battles, overtakes, pit stops, classification, radio and what the data lacks. */
+/** The panels that stand behind tabs: race control, battles, overtakes, pit stops, classification, radio, what locations say and what is missing. */
 import { battles, undercuts } from "./panels/battles.js";
+import { estimatedLaps, lineCrossings, pitPasses, positionChecks } from "./panels/by_location.js";
 import { championship, qualifyingClassification, raceClassification } from "./panels/classification.js";
 import { overtakes } from "./panels/overtakes.js";
 import { pitStops } from "./panels/pit_stops.js";
@@ -26,6 +27,14 @@ const TABS = Object.freeze([
     ],
   },
   { id: "radio", title: "Radio", isShown: has("team_radio"), parts: [{ panel: teamRadio }] },
+  {
+    id: "location", title: "By location", isShown: has("line_crossings"), parts: [
+      { panel: positionChecks, isShown: isNoQualifying },
+      { panel: estimatedLaps },
+      { panel: pitPasses, isShown: has("pit_passes") },
+      { panel: lineCrossings },
+    ],
+  },
   { id: "data", title: "Data", parts: [{ panel: completeness }, { panel: startingGrid, isShown: has("starting_grid") }] },
 ]);
 

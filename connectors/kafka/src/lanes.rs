@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::client::{Context, KafkaLogError};
 use crate::options::Options;
-use crate::scan::is_passing;
+use crate::scan::{bounds, is_passing};
 
 /// How long is waited at a time while a lane has nothing yet.
 pub(crate) const POLL: Duration = Duration::from_millis(1);
@@ -78,7 +78,7 @@ impl<T> Lanes<T> {
         let mut assignment = TopicPartitionList::new();
         let mut lanes = Vec::new();
         for Start { topic, offset } in starts {
-            let (first, _) = consumer.fetch_watermarks(&topic, partition, options.timeout()).map_err(|error| trouble(&topic, &error))?;
+            let (first, _) = bounds(options, &consumer, &topic, partition)?;
             if offset < first && offset > 0 {
                 return Err(KafkaLogError::Deleted { topic, partition, offset, first });
             }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use pitwall_engine::facts::{EncodedFact, FactBatch, Kind};
 use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
-use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, StoredRaw};
+use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, SessionState, StoredRaw};
 use pitwall_schemas::codec::{Avro, Reader};
 use pitwall_schemas::log::{DeadLetter, Keyframe, LedgerKind, RawBeginning, RawHeader, RawPosition, SourceProgress};
 use pitwall_schemas::shared::FactHeader;
@@ -32,7 +32,7 @@ use crate::metrics;
 use crate::options::Options;
 use crate::partition;
 use crate::raw::{RawReader, RecordedSession};
-use crate::scan::Scan;
+use crate::scan::{Scan, bounds};
 use crate::schemas::{SchemaIds, Streams};
 use crate::topics as deployment;
 use crate::writer::{Keeper, Outgoing, Writer, deadline, is_before};
@@ -347,8 +347,7 @@ impl Shared {
     fn raw_ends(&self, partition: &Partition, number: i32) -> Result<Vec<RawBeginning>, KafkaLogError> {
         let ends = self.streams.raw.iter().enumerate().map(|(index, stream)| {
             let topic = self.raw_topic(index);
-            let watermarks = partition.sources.consumer().fetch_watermarks(&topic, number, self.options.timeout());
-            let (_, end) = watermarks.map_err(|error| self.options.trouble(topic, &error))?;
+            let (_, end) = bounds(&self.options, partition.sources.consumer(), &topic, number)?;
             Ok(RawBeginning { stream: stream.name.to_owned(), offset: end })
         });
         ends.collect()
@@ -593,6 +592,13 @@ impl EventLog for KafkaLog {
         }
         let Partition { writer, ledger, committed, has_failed, .. } = &mut *partition;
         let Some(open) = writer else { return Err(CommitError::Fenced) };
+        if unit.head.state == SessionState::Complete
+            && let Some(reader) = self.raw.get_mut(&unit.session_key)
+            && let Err(error) = reader.look_behind()
+        {
+            tracing::warn!(session_key = unit.session_key, %error, "a session cannot be closed yet");
+            return Err(CommitError::Aborted);
+        }
         let foreign = self.raw.get(&unit.session_key).map_or_else(Vec::new, |reader| reader.foreign_in(unit));
         let begun = Instant::now();
         let result = self.shared.write_unit(open, number, ledger, unit, &foreign);

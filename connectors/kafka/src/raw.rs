@@ -37,9 +37,8 @@ pub(crate) struct RawReader {
 
 /// How a session's messages are known.
 struct Wanted {
-    session_key: i32,
     key: String,
-    source_id: [u8; 32],
+    progress: SourceProgress,
     streams: Vec<RawStream>,
     options: Options,
 }
@@ -61,9 +60,8 @@ impl RawReader {
         let number = partition::of(progress.session_key, options.partitions);
         let lanes = Lanes::open(options, number, starts.collect(), next, options.read_ahead_bytes_max)?;
         let session = Wanted {
-            session_key: progress.session_key,
             key: partition::key(progress.session_key),
-            source_id: progress.source_id,
+            progress: progress.clone(),
             streams: streams.to_vec(),
             options: options.clone(),
         };
@@ -99,6 +97,21 @@ impl RawReader {
         Ok(records)
     }
 
+    /// Looks for foreign messages behind the last record, up to where the topics end now: no later commit would.
+    pub(crate) fn look_behind(&mut self) -> Result<(), KafkaLogError> {
+        let Wanted { options, streams, progress, .. } = &self.session;
+        // Only a new reader is told again where each topic ends.
+        let mut anew = Self::open(options, streams, progress, self.delivered.clone(), None)?;
+        anew.read(Holes::Pass, usize::MAX)?;
+        let number_of = |name: &str| self.session.streams.iter().position(|stream| stream.name == name).map(|number| number as u16);
+        let is_before = |letter: &DeadLetter| {
+            number_of(&letter.stream).and_then(|number| self.delivered.get(&number)).is_some_and(|offset| letter.offset < *offset)
+        };
+        anew.foreign.extend(self.foreign.iter().filter(|letter| is_before(letter)).cloned());
+        *self = anew;
+        Ok(())
+    }
+
     /// The foreign messages that a commit takes the reading past; all of them when it is the session's last.
     pub(crate) fn foreign_in(&self, unit: &CommitUnit<'_>) -> Vec<DeadLetter> {
         let known_at = unit.head.known_at;
@@ -122,8 +135,8 @@ impl Wanted {
         let (_, record) = wire::split_frame(message.payload().unwrap_or_default()).map_err(|error| error.to_string())?;
         let mut body = Reader::new(record);
         let header = RawHeader::decode(&mut body).map_err(|error| error.to_string())?;
-        if header.source_id != self.source_id {
-            return Err(format!("it is of source {}, the session's is {}", Digest(header.source_id), Digest(self.source_id)));
+        if header.source_id != self.progress.source_id {
+            return Err(format!("it is of source {}, the session's is {}", Digest(header.source_id), Digest(self.progress.source_id)));
         }
         Ok(StoredRaw {
             stream,
@@ -137,13 +150,14 @@ impl Wanted {
 
     fn bury(&self, lane: usize, message: &BorrowedMessage<'_>, reason: String, foreign: &mut Vec<DeadLetter>) {
         ::metrics::counter!(metrics::FOREIGN).increment(1);
+        let session_key = self.progress.session_key;
         if foreign.len() >= self.options.foreign_messages_max {
-            tracing::warn!(session_key = self.session_key, topic = message.topic(), offset = message.offset(), "one more foreign message");
+            tracing::warn!(session_key, topic = message.topic(), offset = message.offset(), "one more foreign message");
             return;
         }
         let payload = message.payload().unwrap_or_default();
         foreign.push(DeadLetter {
-            session_key: self.session_key,
+            session_key,
             seq: -1,
             stream: self.streams.get(lane).map_or("", |stream| stream.name).to_owned(),
             partition: message.partition(),

@@ -92,6 +92,7 @@ fn random_bytes_in_every_raw_topic_become_dead_letters_and_the_session_goes_on()
 
     let mut engines = Some(Engines::start(options, Limits::default()));
     for part in 1..=4 {
+        fed.feed(&mut log, samples * part / 4);
         for stream in &streams.raw {
             let topic = format!("{}{}", options.prefix, topics::raw(stream.name));
             let bytes = poison(&mut seeded);
@@ -101,7 +102,6 @@ fn random_bytes_in_every_raw_topic_become_dead_letters_and_the_session_goes_on()
             let (_, end) = producer.client().fetch_watermarks(&topic, number, options.timeout()).unwrap();
             expected.insert((stream.name.to_owned(), end - 1), bytes);
         }
-        fed.feed(&mut log, samples * part / 4);
         if part == 2 {
             // One that is restored in the middle buries nothing twice.
             let has_taken = |log: &KafkaLog| log.standing(SESSION).unwrap().is_some_and(|at| at.next_ingest_seq >= samples as i64 / 2);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { apart } from "../charts.js";
 import { inOrder as battlesInOrder } from "../panels/battles.js";
+import { estimatedLaps, lineChips, lineCrossings, pitPasses, positionChecks } from "../panels/by_location.js";
 import { lines } from "../panels/classification.js";
 import { eventsPanel, sentence } from "../panels/events.js";
 import { inWords, newestLaps } from "../panels/mini_sectors.js";
@@ -15,7 +16,9 @@ const KEYS = [
   { channel: "race_events", key: ["event_number"] }, { channel: "race_control", key: ["message_number"] }, { channel: "overtakes", key: ["overtake_number"] },
   { channel: "pit_stops", key: ["driver_number", "lap_number", "pass"] }, { channel: "pit_passes", key: ["driver_number", "lap_number"] },
   { channel: "completeness", key: ["subject", "driver_number", "lap_number"] }, { channel: "team_radio", key: ["driver_number", "recorded_at"] },
-  { channel: "track_status", key: [] }, { channel: "weather", key: [] }, { channel: "drivers", key: ["driver_number"] },
+  { channel: "estimated_laps", key: ["driver_number", "lap_number"] }, { channel: "estimated_order", key: ["driver_number", "lap_number"] },
+  { channel: "position_check", key: ["driver_number", "lap_number"] }, { channel: "laps", key: ["driver_number", "lap_number"] },
+  { channel: "timing_line", key: [] }, { channel: "track_status", key: [] }, { channel: "weather", key: [] }, { channel: "drivers", key: ["driver_number"] },
 ];
 
 function storeOf(channels) {
@@ -112,4 +115,30 @@ test("names of lines that end at one place are pushed apart and stay within the 
   for (let index = 1; index < near.length; index += 1) assert.ok(near[index] - near[index - 1] >= 11, String(near));
   assert.ok(near.at(-1) <= 200);
   assert.equal(ends.at(-1).at, 50);
+});
+
+test("a lap by location stands beside the feed's own, with its bound, and says nothing that neither knows", () => {
+  const lap = (number, ms, seq) => ({ driver_number: 4, lap_number: number, started_at: `2025-08-31T13:${number}:00Z`, lap_ms: ms, error_ms: 60, fact_seq: seq, fact_id: `1-0-${seq}` });
+  const store = storeOf({
+    estimated_laps: [lap(11, 75_040, 1), lap(12, 74_990, 2)], estimated_order: [{ driver_number: 4, lap_number: 12, position: 2, gap_ms: 1_250 }],
+    laps: [{ driver_number: 4, lap_number: 12, lap_ms: 75_012 }],
+  });
+  assert.deepEqual(estimatedLaps.rows(store).map((row) => row.cells.map(textOf)), [
+    ["L12", "NOR", "1:14.990", "±60 ms", "−0.022 s", "P2", "+1.3 s"], ["L11", "NOR", "1:15.040", "±60 ms", "–", "–", "–"],
+  ]);
+});
+
+test("a place on which feed and locations disagree names both, and the newest says how often so far", () => {
+  const check = (seq, disagreements) => ({ driver_number: 81, lap_number: seq, position: 3, estimated_position: 4, disagreements, comparisons: 40, fact_seq: seq, fact_id: `1-0-${seq}` });
+  const store = storeOf({ position_check: [check(1, 1), check(2, 2)], timing_line: [{ source: "LAPS", error_m: 3 }] });
+  assert.deepEqual(positionChecks.rows(store)[0].cells.map(textOf), ["L2", "PIA", "P3", "P4"]);
+  assert.deepEqual(positionChecks.summary(store).map(({ text }) => text), ["learned from laps, ±3 m", "2 of 40 places"]);
+  assert.deepEqual(lineChips(null), []);
+});
+
+test("passes and crossings by location are marked as estimates", () => {
+  const pass = { driver_number: 4, lap_number: null, entered_at: "2025-08-31T13:33:09Z", lane_ms: 18_300, stationary_ms: 2_400, stationary_error_ms: 500, fact_seq: 1, fact_id: "1-0-1" };
+  assert.deepEqual(pitPasses.rows(storeOf({ pit_passes: [pass] }))[0].cells.map(textOf), ["–", "NOR", "~18.3 s", "~2.4 s", "±500 ms"]);
+  const crossing = { driver_number: 81, crossed_at: "2025-08-31T13:33:09.123456Z", error_ms: 40, speed: 297, is_in_pit_lane: false, fact_seq: 1, fact_id: "1-0-1" };
+  assert.deepEqual(lineCrossings.rows(storeOf({ line_crossings: [crossing] }))[0].cells.map(textOf), ["PIA", "13:33:09.123 UTC", "±40 ms", "297 km/h", "Track"]);
 });

@@ -1,6 +1,5 @@
 //! The programs of `docs/examples` as a consumer would run them. What they need and is missing is an error that says how to get it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "these tests start processes")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

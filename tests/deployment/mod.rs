@@ -69,6 +69,12 @@ impl Deployment {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// Starts a command that ends by itself.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Process {
+        let child = self.command(arguments).stdout(Stdio::null()).spawn().unwrap();
+        Process { child, edge: None, monitor: String::new() }
+    }
+
     /// Starts roles in a process of their own and waits until they are ready to run.
     pub(crate) fn start(&self, roles: &str) -> Process {
         let mut command = self.command(&["run", "--roles", roles, "--listen", "127.0.0.1:0", "--monitor", "127.0.0.1:0"]);

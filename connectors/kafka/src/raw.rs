@@ -209,7 +209,13 @@ impl<S: Event> RawSource<S> for RecordedSession {
             return Ok(None);
         }
         self.records = self.reader.read(Holes::Wait, left.min(BLOCK_RECORDS))?;
-        self.taken += self.records.len() as i64;
+        // A record may be there twice: an ingest whose commit was in doubt. Each is taken once.
+        let taken = &mut self.taken;
+        self.records.retain(|raw| {
+            let is_next = raw.ingest_seq == *taken;
+            *taken += i64::from(is_next);
+            is_next
+        });
         let records = self.records.iter().map(|raw| {
             Ok(RawRecord {
                 stream: raw.stream,

@@ -51,7 +51,8 @@ impl Deployment {
             .env("PITWALL_KAFKA__BROKERS", &self.address)
             .env("PITWALL_KAFKA__PREFIX", &self.prefix)
             .env("PITWALL_KAFKA__PARTITIONS", self.partitions.to_string())
-            .env("PITWALL_KAFKA__SESSION_TIMEOUT_MS", "2000");
+            .env("PITWALL_KAFKA__SESSION_TIMEOUT_MS", "2000")
+            .env("PITWALL_KAFKA__TIMEOUT_MS", "10000");
         command
     }
 

@@ -31,9 +31,7 @@ impl Monitor {
             TcpListener::bind(address).with_context(|| format!("cannot listen on {address}: give another address with --monitor"))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        if pitwall_edge::metrics::install().is_some() {
-            pitwall_kafka::metrics::describe();
-        }
+        pitwall_edge::metrics::install();
         Ok(Self { listener, address })
     }
 

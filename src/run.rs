@@ -90,6 +90,7 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
     let monitor = arguments.monitor.map(Monitor::bind).transpose()?;
     let prepare = |role: &Role| role.prepare(settings).map(|prepared| (role.name(), prepared));
     let prepared = roles.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    pitwall_kafka::metrics::describe();
     let names: Vec<&str> = prepared.iter().map(|(name, _)| name.as_str()).collect();
     writeln!(out, "PitWall: {} on Kafka at {}", names.join(", "), settings.kafka.brokers.join(","))?;
     for notice in prepared.iter().filter_map(|(_, prepared)| prepared.notice.as_ref()) {

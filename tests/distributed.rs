@@ -6,7 +6,7 @@ mod deployment;
 
 use std::path::{Path, PathBuf};
 
-use deployment::Deployment;
+use deployment::{Deployment, Process, wait_for};
 
 const DUTCH: i32 = 9_920;
 
@@ -22,6 +22,29 @@ fn manifest(folder: &Path) -> serde_json::Value {
 /// Everything but the first line, which names the source.
 fn rows(table: &str) -> Vec<&str> {
     table.lines().skip(1).collect()
+}
+
+/// Every role tells how it does, and docs/operations.md says of every metric what it means.
+fn check_metrics(engines: &[Process], edge: &Process, facts: f64) {
+    let sum = |name: &str| engines.iter().filter_map(|engine| engine.metric(name)).sum::<f64>();
+    wait_for("nothing is left to take", || (sum("pitwall_engine_lag_records") == 0.0).then_some(()));
+    wait_for("the session is left", || (sum("pitwall_engine_sessions") == 0.0).then_some(()));
+    assert_eq!(sum("pitwall_engine_facts_total"), facts, "every fact is counted once");
+    assert_eq!(sum("pitwall_group_partitions"), 2.0, "each partition is given to one engine");
+    assert_eq!(sum("pitwall_engine_restore_duration_seconds_count"), 1.0);
+    let commits = sum("pitwall_engine_commit_duration_seconds_count");
+    assert!(commits > 1.0 && sum("pitwall_engine_commits_total") == commits, "every commit succeeded");
+    assert_eq!(sum("pitwall_engine_watermark_delay_seconds"), 0.0);
+    assert_eq!(edge.metric("pitwall_follow_commits_total"), Some(commits), "an edge follows every commit");
+    assert_eq!(edge.metric("pitwall_follow_behind_partitions"), Some(0.0));
+
+    let documented = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    for process in engines.iter().chain([edge]) {
+        let text = process.metrics();
+        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+            assert!(documented.contains(name) || name.starts_with("pitwall_edge_"), "{name} is not in docs/operations.md");
+        }
+    }
 }
 
 #[test]
@@ -45,6 +68,8 @@ fn two_engines_and_an_edge_come_to_a_backtests_facts_and_a_late_edge_serves_the_
     assert_eq!(shown["facts"], expected["facts"]);
     let said = deployment.told(&["ingest", "archive", archive]);
     assert!(said.contains("0 samples ingested"), "the same archive again changes nothing: {said}");
+
+    check_metrics(&engines, &early, expected["facts"].as_f64().unwrap());
 
     // The raw topics are as good an input as the archive.
     let of_topics = folder.path().join("topics");

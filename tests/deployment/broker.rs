@@ -1,13 +1,14 @@
 //! A broker of its own for a test that kills it, through `docker/services` on ports and with data of its own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "these tests start processes and wait for them")]
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
+
+use super::wait_for;
 
 pub(crate) struct Broker {
     state: TempDir,
@@ -17,9 +18,11 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start() -> Self {
-        // Both are held until both are known, so that they differ.
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [port, controller_port] = free.map(|listener| listener.local_addr().unwrap().port());
+        // Not of those that the system gives to clients: one that looks for a broker that is away could meet itself there.
+        let first = 20_000 + (std::process::id() % 5_000) as u16 * 2;
+        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let port = (first..32_000).step_by(2).find(|port| is_free(port) && is_free(&(port + 1))).unwrap();
+        let controller_port = port + 1;
         let broker = Self { state: tempfile::tempdir().unwrap(), port, controller_port };
         broker.up();
         broker
@@ -47,6 +50,7 @@ impl Broker {
         let id = std::fs::read_to_string(self.state.path().join("kafka/pid")).unwrap();
         let killed = Command::new("kill").args(["-KILL", id.trim()]).status().unwrap();
         assert!(killed.success());
+        wait_for("the broker is gone", || TcpStream::connect(("127.0.0.1", self.port)).is_err().then_some(()));
     }
 }
 

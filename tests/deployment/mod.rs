@@ -52,7 +52,8 @@ impl Deployment {
             .env("PITWALL_KAFKA__BROKERS", &self.address)
             .env("PITWALL_KAFKA__PREFIX", &self.prefix)
             .env("PITWALL_KAFKA__PARTITIONS", self.partitions.to_string())
-            .env("PITWALL_KAFKA__SESSION_TIMEOUT_MS", "2000");
+            .env("PITWALL_KAFKA__SESSION_TIMEOUT_MS", "2000")
+            .env("PITWALL_KAFKA__TIMEOUT_MS", "10000");
         command
     }
 
@@ -68,6 +69,12 @@ impl Deployment {
         let output = self.command(arguments).output().unwrap();
         assert!(!output.status.success(), "{arguments:?} succeeds");
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Starts a command that ends by itself.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Process {
+        let child = self.command(arguments).stdout(Stdio::null()).spawn().unwrap();
+        Process { child, edge: None, monitor: String::new() }
     }
 
     /// Starts roles in a process of their own and waits until they are ready to run.

@@ -48,6 +48,8 @@ pub(crate) struct Lanes<T> {
     options: Options,
     /// The number that comes next.
     next: i64,
+    /// The lane that the last item came from: it alone has no head that it had before.
+    last: usize,
 }
 
 /// What becomes of a hole in the numbers.
@@ -89,13 +91,15 @@ impl<T> Lanes<T> {
             lanes.push(Lane { topic, queue, head: None, is_at_end: false });
         }
         consumer.assign(&assignment).map_err(|error| trouble("assigning partitions", &error))?;
-        Ok(Self { lanes, consumer, options: options.clone(), next: next.unwrap_or(i64::MIN) })
+        Ok(Self { lanes, consumer, options: options.clone(), next: next.unwrap_or(i64::MIN), last: 0 })
     }
 
     /// The item whose number is next, and its lane. `None` when nothing more is there yet.
     pub(crate) fn next(&mut self, holes: Holes, mut read: impl Read<T>) -> Result<Option<(usize, T)>, KafkaLogError> {
         let end = Instant::now() + self.options.timeout();
         loop {
+            // Lanes that ended long ago are asked only when the next number is at no head: asking costs as much as a message.
+            self.fill(self.last, &mut read)?;
             let lowest = self.lowest();
             if let Some((number, lane)) = lowest
                 && number <= self.next
@@ -118,6 +122,7 @@ impl<T> Lanes<T> {
 
     fn take(&mut self, number: i64, lane: usize) -> Option<(usize, T)> {
         self.next = self.next.max(number + 1);
+        self.last = lane;
         self.lanes[lane].head.take().map(|(_, item)| (lane, item))
     }
 
@@ -129,7 +134,10 @@ impl<T> Lanes<T> {
     /// Asks every lane without a head. Says whether any brought one, and whether all others are at their end.
     fn fill_all(&mut self, read: &mut impl Read<T>) -> Result<(bool, bool), KafkaLogError> {
         let (mut has_come, mut is_settled) = (false, true);
-        for lane in (0..self.lanes.len()).filter(|lane| self.lanes[*lane].head.is_none()).collect::<Vec<_>>() {
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].head.is_some() {
+                continue;
+            }
             let has_head = self.fill(lane, read)?;
             has_come |= has_head;
             is_settled &= has_head || self.lanes[lane].is_at_end;

@@ -8,7 +8,6 @@
 //! Ingest writes each batch in a transaction of its own, under an id for each session, together with a record of how far the source got.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -81,6 +80,8 @@ struct Partition {
     keyframe_offsets: BTreeMap<(i32, [u8; 32], u64), i64>,
     sources: Scan,
     progress: BTreeMap<i32, SourceProgress>,
+    /// How far this process has fed each session.
+    fed: BTreeMap<i32, i64>,
 }
 
 /// How far a session's ledger goes.
@@ -248,6 +249,7 @@ impl KafkaLog {
         };
         match written {
             Ok(()) => {
+                partition.fed.insert(session_key, progress.next_ingest_seq);
                 partition.progress.insert(session_key, progress);
                 Ok(())
             }
@@ -310,6 +312,7 @@ impl Shared {
             keyframe_offsets: BTreeMap::new(),
             sources: scan(topics::SOURCES)?,
             progress: BTreeMap::new(),
+            fed: BTreeMap::new(),
         };
         Ok(partitions.entry(number).or_insert_with(|| Arc::new(Mutex::new(partition))).clone())
     }
@@ -321,11 +324,12 @@ impl Shared {
         session_key: i32,
         source_id: Digest,
     ) -> Result<SourceProgress, AppendError<KafkaLogError>> {
-        if let Entry::Vacant(ingest) = partition.ingests.entry(session_key) {
+        if !partition.ingests.contains_key(&session_key) {
             // Fence first, then read, as engines do.
             let id = format!("{}-ingest-{session_key}", self.options.group_id());
-            ingest.insert(Writer::open(&self.options, &id).map_err(AppendError::Log)?);
+            let writer = Writer::open(&self.options, &id).map_err(AppendError::Log)?;
             partition.know_sources().map_err(AppendError::Log)?;
+            partition.ingests.insert(session_key, writer);
         }
         match partition.progress.get(&session_key) {
             Some(progress) if progress.source_id != source_id.0 => {
@@ -516,11 +520,14 @@ impl Partition {
     }
 
     fn know_sources(&mut self) -> Result<(), KafkaLogError> {
-        let progress = &mut self.progress;
-        let topic = self.sources.topic().to_owned();
-        self.sources.catch_up(|message| {
+        let Self { progress, fed, sources, .. } = self;
+        let topic = sources.topic().to_owned();
+        sources.catch_up(|message| {
             let source: SourceProgress = decode(&topic, message)?;
-            progress.insert(source.session_key, source);
+            // The broker answers a commit before readers see it: what this process has committed is newer than what is read.
+            if fed.get(&source.session_key).is_none_or(|fed| source.next_ingest_seq >= *fed) {
+                progress.insert(source.session_key, source);
+            }
             Ok(())
         })
     }

@@ -85,7 +85,7 @@ impl RawReader {
                 match session.record(lane as u16, message) {
                     Ok(raw) => Ok(Some((raw.ingest_seq, raw))),
                     Err(reason) => {
-                        session.bury(lane, message, reason, foreign);
+                        session.bury(lane, message, &reason, foreign);
                         Ok(None)
                     }
                 }
@@ -148,7 +148,7 @@ impl Wanted {
         })
     }
 
-    fn bury(&self, lane: usize, message: &BorrowedMessage<'_>, reason: String, foreign: &mut Vec<DeadLetter>) {
+    fn bury(&self, lane: usize, message: &BorrowedMessage<'_>, reason: &str, foreign: &mut Vec<DeadLetter>) {
         ::metrics::counter!(metrics::FOREIGN).increment(1);
         let session_key = self.progress.session_key;
         if foreign.len() >= self.options.foreign_messages_max {
@@ -209,7 +209,13 @@ impl<S: Event> RawSource<S> for RecordedSession {
             return Ok(None);
         }
         self.records = self.reader.read(Holes::Wait, left.min(BLOCK_RECORDS))?;
-        self.taken += self.records.len() as i64;
+        // A record may be there twice: an ingest whose commit was in doubt. Each is taken once.
+        let taken = &mut self.taken;
+        self.records.retain(|raw| {
+            let is_next = raw.ingest_seq == *taken;
+            *taken += i64::from(is_next);
+            is_next
+        });
         let records = self.records.iter().map(|raw| {
             Ok(RawRecord {
                 stream: raw.stream,

@@ -28,3 +28,7 @@ fuzz target seconds="300":
 # Write golden files anew after a change that was meant.
 bless:
     UPDATE_EXPECT=1 cargo test --profile ci --test golden
+
+# Kill engines on a real broker sixty times at 60 times the race's pace: `docker/services up kafka` first.
+kill-loop kills="60" speed="60" seed="20250831":
+    PITWALL_KILLS={{kills}} PITWALL_KILL_SPEED={{speed}} PITWALL_KILL_SEED={{seed}} cargo test --profile ci --workspace --test kill -- --nocapture engines_killed

@@ -22,6 +22,7 @@ mod kafka;
 mod live;
 mod logged;
 mod logging;
+mod monitor;
 mod progress;
 mod reader;
 mod rebuild;

@@ -24,6 +24,7 @@ const RUNS: usize = 7;
 const BATCH: usize = 8_192;
 
 mod cost;
+mod kafka;
 mod live;
 
 fn main() -> Result<()> {
@@ -31,6 +32,7 @@ fn main() -> Result<()> {
     let (dutch, mexico) = (data.join("dutch_2025_race.avro"), data.join("mexico_2025_qualifying.avro"));
     match std::env::args().nth(1).as_deref() {
         Some("live") => return live::live(&dutch),
+        Some("kafka") => return kafka::kafka(&dutch),
         Some("cost") => return cost::cost(&dutch, std::env::args().nth(2).as_deref().map(Path::new)),
         _ => {}
     }

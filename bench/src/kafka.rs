@@ -1,0 +1,181 @@
+//! Raw topics to committed facts through engine processes of the released program, the broker beside them: `-- kafka`. Needs a broker
+//! (`docker/services up kafka`) and the program (`cargo build --release`).
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use pitwall_archive::archive::Archive;
+use pitwall_embedded::replay::filed_under;
+use pitwall_engine::backtest::RawSource;
+use pitwall_engine::limits::Limits;
+use pitwall_engine::log::{NewRaw, RawLog};
+use pitwall_kafka::log::KafkaLog;
+use pitwall_kafka::options::Options;
+use pitwall_kafka::schemas::{RawStream, Streams};
+use pitwall_kafka::{partition, topics};
+use pitwall_schemas::raw::{Collection, RECORDS};
+use pitwall_schemas::shared::KnownAtQuality;
+
+/// The port of `docker/services`.
+const PORT: &str = "19092";
+const PARTITIONS: i32 = 4;
+/// Records of one transaction of ingest.
+const BATCH: usize = 20_000;
+/// How often is looked how far the engines are.
+const LOOK: Duration = Duration::from_millis(5);
+/// Far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Ticks of a second in `/proc`: what Linux shows to programs, whatever it uses itself.
+const TICKS: f64 = 100.0;
+
+/// Measures one engine process with one session, one with four and two with four.
+pub(crate) fn kafka(archive: &Path) -> Result<()> {
+    let program = program()?;
+    println!("Kafka, raw topics to committed facts, {}", archive.file_name().unwrap_or_default().display());
+    println!("  sessions  engines     samples/s   from start     CPU us/sample (librdkafka included)   peak MiB");
+    for (sessions, engines) in [(1, 1), (4, 1), (4, 2)] {
+        let Measured { samples, working, whole, cpu, peak_mib } = measure(&program, archive, sessions, engines)?;
+        println!(
+            "  {sessions:>8}{engines:>9}{:>14.0}{:>13.0}{:>22.2}{peak_mib:>34.0}",
+            samples as f64 / working.as_secs_f64(),
+            samples as f64 / whole.as_secs_f64(),
+            cpu.as_secs_f64() * 1e6 / samples as f64,
+        );
+    }
+    Ok(())
+}
+
+struct Measured {
+    samples: u64,
+    /// From the first commit seen to the last.
+    working: Duration,
+    /// From the start of the processes, joining the group included.
+    whole: Duration,
+    /// Of all engine processes, user and system.
+    cpu: Duration,
+    /// Of the largest.
+    peak_mib: f64,
+}
+
+fn program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("pitwall");
+    if !program.is_file() {
+        bail!("{} is not there: build it with `cargo build --release`", program.display());
+    }
+    Ok(program)
+}
+
+fn streams() -> Result<Streams> {
+    let schema = |name: &str| RECORDS.iter().find(|(record, _)| *record == name).map_or("", |(_, record)| record.schema);
+    let raw = Collection::ALL.iter().map(|collection| RawStream { name: collection.name(), schema: schema(collection.name()) }).collect();
+    Ok(Streams { raw, kinds: pitwall_operators::graph(&Limits::default())?.kinds().to_vec() })
+}
+
+fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> Result<Measured> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+    let port = std::env::var("SERVICES_KAFKA_PORT").unwrap_or_else(|_| PORT.to_owned());
+    let options = Options {
+        brokers: vec![format!("127.0.0.1:{port}")],
+        prefix: format!("bench-{now}."),
+        partitions: PARTITIONS,
+        ..Options::default()
+    };
+    topics::create(&options, &streams()?).context("start a broker with `docker/services up kafka`")?;
+    let mut log = KafkaLog::open(options.clone(), streams()?)?;
+    // A session on each partition, so that a second engine has something to do.
+    let keys: Vec<i32> = (0..sessions as i32)
+        .filter_map(|number| (19_000..29_000).find(|key| partition::of(*key, PARTITIONS) == number % PARTITIONS))
+        .collect();
+    let mut samples = 0;
+    for key in &keys {
+        samples += ingest(archive, *key, &mut log)?;
+    }
+    let begun = Instant::now();
+    let children = (0..engines).map(|_| start(program, &options)).collect::<Result<Vec<_>>>()?;
+    let mut first = None;
+    loop {
+        let standings = keys.iter().map(|key| log.standing(*key)).collect::<Result<Vec<_>, _>>()?;
+        if standings.iter().any(Option::is_some) {
+            first.get_or_insert_with(Instant::now);
+        }
+        if standings.iter().all(|standing| standing.is_some_and(|standing| standing.is_closed)) {
+            break;
+        }
+        if begun.elapsed() > PATIENCE {
+            bail!("the engines are not done after {PATIENCE:?}");
+        }
+        thread::sleep(LOOK);
+    }
+    let ended = Instant::now();
+    let mut cpu = Duration::ZERO;
+    let mut peak_mib: f64 = 0.0;
+    for Engine(child) in &children {
+        cpu += cpu_of(child.id())?;
+        peak_mib = peak_mib.max(peak_of(child.id())?);
+    }
+    Ok(Measured { samples, working: ended - first.unwrap_or(begun), whole: ended - begun, cpu, peak_mib })
+}
+
+fn ingest(archive: &Path, session_key: i32, log: &mut KafkaLog) -> Result<u64> {
+    let mut archive = Archive::open(archive)?;
+    let (source_id, is_reconstructed) = (archive.source_id(), archive.quality() == KnownAtQuality::Reconstructed);
+    let rename = filed_under(session_key);
+    let (mut next, mut batch) = (0, Vec::new());
+    log.describe_source(session_key, source_id, is_reconstructed, false)?;
+    while let Some(block) = archive.next_block()? {
+        for raw in block {
+            let raw = raw?;
+            let payload = raw.event.map_or_else(|_| raw.payload.to_vec(), &rename);
+            batch.push(NewRaw { stream: raw.stream, received_at: raw.received_at, payload });
+        }
+        if batch.len() >= BATCH {
+            let count = batch.len() as i64;
+            log.append(session_key, source_id, next, std::mem::take(&mut batch))?;
+            next += count;
+        }
+    }
+    let count = batch.len() as i64;
+    log.append(session_key, source_id, next, batch)?;
+    log.describe_source(session_key, source_id, is_reconstructed, true)?;
+    Ok((next + count) as u64)
+}
+
+/// An engine process; ends with this.
+struct Engine(Child);
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(program: &Path, options: &Options) -> Result<Engine> {
+    let child = Command::new(program)
+        .args(["run", "--roles", "engine"])
+        .env("PITWALL_KAFKA__BROKERS", options.brokers.join(","))
+        .env("PITWALL_KAFKA__PREFIX", &options.prefix)
+        .env("PITWALL_KAFKA__PARTITIONS", options.partitions.to_string())
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok(Engine(child))
+}
+
+/// User and system time of a process, all its threads included.
+fn cpu_of(id: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name, in brackets, may hold anything; the numbers come behind it.
+    let numbers: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| numbers.get(index).and_then(|number| number.parse::<f64>().ok()).context("/proc/PID/stat is short");
+    Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) / TICKS))
+}
+
+fn peak_of(id: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("/proc/PID/status has no VmHWM")?;
+    let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
+    Ok(kib / 1_024.0)
+}

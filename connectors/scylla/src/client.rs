@@ -83,7 +83,12 @@ impl Client {
     }
 
     /// Runs a statement that answers with nothing or with rows that do not matter.
-    pub(crate) async fn execute(&self, doing: &'static str, statement: &PreparedStatement, values: impl SerializeRow) -> Result<(), ScyllaError> {
+    pub(crate) async fn execute(
+        &self,
+        doing: &'static str,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<(), ScyllaError> {
         self.attempt(doing, async || Ok(self.session.execute_unpaged(statement, &values).await.map(drop)?)).await
     }
 
@@ -129,7 +134,11 @@ fn check(options: &Options) -> Result<(), ScyllaError> {
 /// The longest name that the servers take.
 const KEYSPACE_LENGTH_MAX: usize = 48;
 
-async fn attempt<T>(options: &Options, doing: &'static str, mut request: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, ScyllaError> {
+async fn attempt<T>(
+    options: &Options,
+    doing: &'static str,
+    mut request: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, ScyllaError> {
     let mut failures = 0;
     loop {
         let Failure { reason, is_passing } = match request().await {

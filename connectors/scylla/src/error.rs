@@ -1,7 +1,8 @@
 //! What the store's troubles are called.
 
 use scylla::errors::{
-    DbError, DeserializationError, ExecutionError, IntoRowsResultError, NewSessionError, PrepareError, RequestAttemptError, RowsError, UseKeyspaceError,
+    DbError, DeserializationError, ExecutionError, IntoRowsResultError, NewSessionError, PrepareError, RequestAttemptError, RowsError,
+    UseKeyspaceError,
 };
 
 /// Why the store on CQL cannot answer.
@@ -46,7 +47,9 @@ pub enum ScyllaError {
         needed: i32,
     },
     /// A newer program has changed the tables.
-    #[error("keyspace {keyspace} is at migration {found}, this program knows only {known}: use the newer program; migrations never go back")]
+    #[error(
+        "keyspace {keyspace} is at migration {found}, this program knows only {known}: use the newer program; migrations never go back"
+    )]
     Newer {
         /// The keyspace.
         keyspace: String,
@@ -56,7 +59,9 @@ pub enum ScyllaError {
         known: i32,
     },
     /// An applied migration is not the one this program carries.
-    #[error("migration {version} ({name}) of keyspace {keyspace} is not the one this program has: changes need a migration of their own, so use the program that applied it or another keyspace")]
+    #[error(
+        "migration {version} ({name}) of keyspace {keyspace} is not the one this program has: changes need a migration of their own, so use the program that applied it or another keyspace"
+    )]
     Changed {
         /// The keyspace.
         keyspace: String,

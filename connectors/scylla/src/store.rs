@@ -110,11 +110,13 @@ impl Connected {
         Ok(generation)
     }
 
-    /// Removes every row of a generation, those included that a writer may still send. What names the others goes last, so a purge that
-    /// stops half way is finished by the next.
+    /// Removes every row of a generation, those included that a slow writer has yet to send to the partitions there are. What names the
+    /// partitions goes last, and only what was there to begin with: the next purge finishes one that stopped half way and finds the
+    /// partitions that a slow writer has yet to begin.
     async fn clear(&self, session_key: i32, generation: i32) -> Result<(), ScyllaError> {
         let Self { client, statements } = self;
-        let until = deleted_until();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (now, until) = (timestamp(now), timestamp(now + DELETED_AHEAD));
         let rows: Vec<(i32, String, i32, i32)> = client.all(&statements.all_places, (session_key, generation)).await?;
         let kinds: BTreeSet<(i32, &str)> = rows.iter().map(|(epoch, kind, ..)| (*epoch, kind.as_str())).collect();
         let history = rows.iter().map(|(epoch, kind, bucket, driver_number)| {
@@ -130,16 +132,17 @@ impl Connected {
         });
         write::together(client.options.in_flight_max, latest).await?;
         client.execute("removing progress", &statements.delete_progress, (until, session_key, generation)).await?;
-        client.execute("removing places", &statements.delete_places, (until, session_key, generation)).await
+        client.execute("removing places", &statements.delete_places, (now, session_key, generation)).await
     }
 }
 
-/// The timestamp of a deletion, microseconds: a day ahead. A generation is never used again, so it may reach rows that a slow writer has
-/// yet to send and arrival times ahead of this clock; ScyllaDB takes no timestamp more than three days ahead.
-fn deleted_until() -> i64 {
-    const AHEAD: Duration = Duration::from_hours(24);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from((now + AHEAD).as_micros()).unwrap_or(i64::MAX)
+/// How far ahead of the clock the timestamp of a deletion lies. A generation is never used again, so it may reach arrival times ahead of
+/// this clock and rows that come late; ScyllaDB takes no timestamp more than three days ahead.
+const DELETED_AHEAD: Duration = Duration::from_hours(24);
+
+/// A moment since 1970 as CQL has it: microseconds.
+fn timestamp(moment: Duration) -> i64 {
+    i64::try_from(moment.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl StateStore for ScyllaStore {

@@ -42,8 +42,7 @@ impl<'a> Writes<'a> {
             let place = Place { kind, bucket: bucket_of(fact.fact_seq), driver_number: driver_of(kind, &key) };
             let Place { bucket, driver_number, .. } = place;
             let bytes = ROW_BYTES + key.len() + fact.bytes.len();
-            let row =
-                (session_key, generation, epoch, kind, driver_number, bucket, fact_seq, known_at, key.clone(), fact.bytes, known_at);
+            let row = (session_key, generation, epoch, kind, driver_number, bucket, fact_seq, known_at, key.clone(), fact.bytes, known_at);
             history.entry(place).or_default().push((bytes, row));
             // Facts come in order: the last one about a key is its newest.
             let newest = (session_key, generation, epoch, kind, key.clone(), (fact_seq, known_at, fact.bytes), known_at);

@@ -65,8 +65,7 @@ impl Drop for Server {
 
 /// Stores everything; at a third and at two thirds it stores the same again until that fails, which it says. Each failure is followed by
 /// another try from where the store says it stands, as the sink does it.
-fn store_through(options: Options, facts: &Facts, failed: &mpsc::Sender<String>) -> ScyllaStore {
-    let mut store = ScyllaStore::open(options).unwrap();
+fn store_through(mut store: ScyllaStore, facts: &Facts, failed: &mpsc::Sender<String>) -> ScyllaStore {
     let mut fails_at = vec![2 * BATCHES / 3, BATCHES / 3];
     let mut next = 0;
     while next < BATCHES {
@@ -90,17 +89,14 @@ fn store_through(options: Options, facts: &Facts, failed: &mpsc::Sender<String>)
 fn a_server_that_stands_still_and_one_that_is_stopped_stall_the_writer_and_lose_nothing() {
     let facts = race::facts(1_000);
     let server = Server::start();
-    let options = Options {
-        contact_points: vec![format!("127.0.0.1:{}", server.port)],
-        timeout_ms: 1_000,
-        attempts_max: 2,
-        ..Options::default()
-    };
+    let options =
+        Options { contact_points: vec![format!("127.0.0.1:{}", server.port)], timeout_ms: 1_000, attempts_max: 2, ..Options::default() };
     migrations::migrate(Options { timeout_ms: 10_000, attempts_max: 5, ..options.clone() }).unwrap();
+    let store = ScyllaStore::open(options).unwrap();
     let (send, failures) = mpsc::channel();
     thread::scope(|scope| {
         let facts = &facts;
-        let writer = scope.spawn(move || store_through(options, facts, &send));
+        let writer = scope.spawn(move || store_through(store, facts, &send));
         server.signal("-STOP");
         let error = failures.recv().unwrap();
         assert!(error.starts_with("CQL at 127.0.0.1:"), "{error}");

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use pitwall_archive::archive::Archive;
-use pitwall_engine::backtest::{self, RawSource, Sink};
+use pitwall_engine::backtest::{self, Sink};
 use pitwall_engine::facts::{FactBatch, Kind};
 use pitwall_engine::limits::Limits;
 use pitwall_engine::session::{Output, Session};

@@ -1,6 +1,7 @@
 //! `pitwall backtest`: session archives through the whole graph, facts into a folder.
 
 use std::cmp::Reverse;
+use std::ffi::OsString;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,15 @@ use pitwall_archive::archive::check_writable;
 use pitwall_archive::facts::{FactsError, Format};
 use pitwall_archive::run::{Findings, Manifest, Origin, RunWriter};
 use pitwall_archive::summary::Summary;
-use pitwall_engine::backtest::{self, Sink};
+use pitwall_engine::backtest::{self, Outcome, Sink};
+use pitwall_engine::graph::Graph;
+use pitwall_engine::hash::Digest;
 use pitwall_engine::session::{Output, Session};
+use pitwall_kafka::log::KafkaLog;
+use pitwall_schemas::raw::Sample;
 
 use crate::settings::{Override, Settings};
-use crate::{progress, report, source};
+use crate::{kafka, progress, report, source};
 
 /// Derive every fact of one or more sessions.
 ///
@@ -25,17 +30,26 @@ use crate::{progress, report, source};
 /// back from, and last of all manifest.json with the hashes of graph, input and facts. Several archives run side by side, each into a
 /// folder of its own under DIR. What an earlier run left in such a folder is replaced.
 ///
+/// With --from-topics the sessions' raw topics on Kafka are read instead, up to where they stand when the command begins. The same records
+/// give the same facts.
+///
 /// Of a damaged archive the whole blocks are used: the run is complete up to there, its manifest says so, and the command fails.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pitwall backtest dutch.avro --out race
   pitwall backtest *.avro --jobs 4 --out season --format parquet
+  pitwall backtest --from-topics 9920 --out race
 
 Afterwards: pitwall state race --at lap:30, pitwall explain FACT_ID race, pitwall verify race, pitwall compare race other")]
 pub(crate) struct Arguments {
     /// Session archives, as `pitwall import` makes them.
-    #[arg(required = true, value_name = "ARCHIVE")]
+    #[arg(required_unless_present = "from_topics", value_name = "ARCHIVE")]
     archives: Vec<PathBuf>,
+    /// Sessions in Kafka's raw topics, by number, instead of archives.
+    #[arg(long, value_name = "SESSION", num_args = 1.., conflicts_with = "archives")]
+    from_topics: Vec<i32>,
+    #[command(flatten)]
+    kafka: kafka::Flags,
     /// Sessions at a time, a thread each; changes no result [default: setting backtest.jobs, 1].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -60,7 +74,32 @@ impl Arguments {
             Override::of("backtest.format", "--format", self.format),
             Override::of("backtest.batch", "--batch", self.batch),
         ];
-        flags.into_iter().flatten().collect()
+        flags.into_iter().flatten().chain(self.kafka.overrides()).collect()
+    }
+}
+
+/// What one session is read from.
+#[derive(Debug, Clone)]
+enum Input {
+    Archive(PathBuf),
+    Topics(i32),
+}
+
+impl Input {
+    /// Name of its folder under `--out` when there are several.
+    fn stem(&self) -> Result<OsString> {
+        match self {
+            Self::Archive(path) => Ok(path.file_stem().with_context(|| format!("{}: not a file name", path.display()))?.to_owned()),
+            Self::Topics(session_key) => Ok(session_key.to_string().into()),
+        }
+    }
+
+    /// How long it is, as far as that is known before it is opened.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Archive(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+            Self::Topics(_) => 0,
+        }
     }
 }
 
@@ -71,18 +110,23 @@ struct Done {
 }
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
+    let archives = arguments.archives.iter().cloned().map(Input::Archive);
+    let inputs: Vec<Input> = archives.chain(arguments.from_topics.iter().copied().map(Input::Topics)).collect();
     let mut folders = Vec::new();
-    for archive in &arguments.archives {
-        folders.push((archive.clone(), folder_for(arguments, archive)?));
+    for input in &inputs {
+        folders.push((input.clone(), folder_for(&arguments.out, input, &inputs)?));
     }
+    let log = if arguments.from_topics.is_empty() { None } else { Some(kafka::open(settings)?) };
     check_writable(&arguments.out)?;
     // The largest first, so that none is left alone at the end.
     let mut by_size: Vec<usize> = (0..folders.len()).collect();
-    by_size.sort_by_key(|&index| Reverse(std::fs::metadata(&folders[index].0).map_or(0, |metadata| metadata.len())));
+    by_size.sort_by_key(|&index| Reverse(folders[index].0.size()));
     let progress = progress::bar(0, "samples").with_message("backtest");
     let items = by_size.iter().map(|&index| folders[index].clone()).collect();
-    let results = backtest::run_jobs(items, settings.backtest.jobs, |(archive, folder): (PathBuf, PathBuf)| {
-        one(&archive, &folder, settings, &progress)
+    let results = backtest::run_jobs(items, settings.backtest.jobs, |(input, folder): (Input, PathBuf)| match (&input, &log) {
+        (Input::Topics(session_key), Some(log)) => of_topics(*session_key, log, &folder, settings, &progress),
+        (Input::Topics(_), None) => unreachable!("the log is open when sessions are read from it"),
+        (Input::Archive(archive), _) => of_archive(archive, &folder, settings, &progress),
     });
     progress.finish_and_clear();
     let mut ordered: Vec<(usize, Result<Done>)> = by_size.into_iter().zip(results).collect();
@@ -128,16 +172,15 @@ fn write_line(folder: &Path, manifest: &Manifest, out: &mut impl Write) -> std::
     )
 }
 
-fn folder_for(arguments: &Arguments, archive: &Path) -> Result<PathBuf> {
-    if arguments.archives.len() == 1 {
-        return Ok(arguments.out.clone());
+fn folder_for(out: &Path, input: &Input, all: &[Input]) -> Result<PathBuf> {
+    if all.len() == 1 {
+        return Ok(out.to_owned());
     }
-    let stem = archive.file_stem().with_context(|| format!("{}: not a file name", archive.display()))?;
-    let folder = arguments.out.join(stem);
-    if arguments.archives.iter().filter(|other| other.file_stem() == Some(stem)).count() > 1 {
+    let stem = input.stem()?;
+    if all.iter().filter(|other| other.stem().is_ok_and(|other| other == stem)).count() > 1 {
         bail!("two archives are named {}: their facts would go to one folder; rename one", stem.display());
     }
-    Ok(folder)
+    Ok(out.join(stem))
 }
 
 /// A run folder that also moves the progress bar and sums up.
@@ -159,33 +202,69 @@ impl Sink for Watched<'_> {
     }
 }
 
-fn one(path: &Path, folder: &Path, settings: &Settings, progress: &ProgressBar) -> Result<Done> {
+fn of_archive(path: &Path, folder: &Path, settings: &Settings, progress: &ProgressBar) -> Result<Done> {
     let begun = Instant::now();
     let mut archive = source::open_archive(path)?;
     progress.inc_length(archive.samples());
-    let session_key = archive.session_key();
     let graph = source::graph_of(&archive, 0, &settings.limits);
-    let origin = Origin {
+    let origin = origin(path.to_owned(), archive.source_id(), archive.session_key(), &graph);
+    derive(begun, origin, graph, folder, settings, progress, |session, sink| {
+        let (outcome, incomplete) = pitwall_archive::backtest::run(&mut archive, session, sink, settings.backtest.batch)?;
+        Ok((outcome, incomplete.map(|reason| reason.to_string())))
+    })
+}
+
+fn of_topics(session_key: i32, log: &KafkaLog, folder: &Path, settings: &Settings, progress: &ProgressBar) -> Result<Done> {
+    let begun = Instant::now();
+    let mut recorded = log.recorded(session_key)?.with_context(|| format!("session {session_key} has never been ingested"))?;
+    let source = recorded.progress().clone();
+    progress.inc_length(source.next_ingest_seq as u64);
+    let graph = kafka::graph_of(&settings.limits)(&source);
+    let topics = PathBuf::from(format!("the raw topics of session {session_key} on Kafka at {}", settings.kafka.brokers.join(",")));
+    let origin = origin(topics, Digest(source.source_id), session_key, &graph);
+    let done = derive(begun, origin, graph, folder, settings, progress, |session, sink| {
+        Ok((backtest::run(&mut recorded, session, sink, settings.backtest.batch)?, None))
+    })?;
+    if recorded.foreign() > 0 {
+        tracing::warn!(session_key, messages = recorded.foreign(), "messages that ingest did not write were passed over");
+    }
+    Ok(done)
+}
+
+fn origin(archive: PathBuf, source_id: Digest, session_key: i32, graph: &Graph<Sample>) -> Origin {
+    Origin {
         binary: concat!("pitwall ", env!("CARGO_PKG_VERSION")).to_owned(),
-        archive: path.to_owned(),
-        source_id: archive.source_id().to_string(),
+        archive,
+        source_id: source_id.to_string(),
         session_key,
         graph_hash: graph.hash().to_string(),
-    };
+    }
+}
+
+/// Derives one session into its folder. `run` comes to an outcome, and says why it covers only a part of its input if it does.
+fn derive(
+    begun: Instant,
+    origin: Origin,
+    graph: Graph<Sample>,
+    folder: &Path,
+    settings: &Settings,
+    progress: &ProgressBar,
+    run: impl FnOnce(&mut Session<Sample>, &mut Watched<'_>) -> Result<(Outcome, Option<String>)>,
+) -> Result<Done> {
     let operators = graph.description().to_vec();
-    let run = RunWriter::create(folder, graph.kinds(), settings.backtest.format)?;
-    let mut session = Session::new(session_key, graph, settings.limits.clone());
-    let mut sink = Watched { run, summary: Summary::default(), progress, samples: 0 };
-    let (outcome, incomplete) = pitwall_archive::backtest::run(&mut archive, &mut session, &mut sink, settings.backtest.batch)?;
+    let writer = RunWriter::create(folder, graph.kinds(), settings.backtest.format)?;
+    let mut session = Session::new(origin.session_key, graph, settings.limits.clone());
+    let mut sink = Watched { run: writer, summary: Summary::default(), progress, samples: 0 };
+    let (outcome, incomplete) = run(&mut session, &mut sink)?;
     let findings = Findings {
         samples_per_second: outcome.samples as f64 / begun.elapsed().as_secs_f64(),
         clock: sink.summary.clock.clone(),
         limits: settings.limits.clone(),
         operators,
-        incomplete: incomplete.map(|reason| reason.to_string()),
+        incomplete,
     };
     if outcome.dead_letters > 0 {
-        tracing::warn!(archive = %path.display(), dead_letters = outcome.dead_letters, "input was refused: see dead_letters.jsonl");
+        tracing::warn!(folder = %folder.display(), dead_letters = outcome.dead_letters, "input was refused: see dead_letters.jsonl");
     }
     let manifest = sink.run.finish(origin, &outcome, findings)?;
     Ok(Done { manifest, summary: sink.summary })

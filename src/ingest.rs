@@ -11,8 +11,10 @@ use pitwall_embedded::replay::filed_under;
 use pitwall_engine::Micros;
 use pitwall_engine::backtest::RawSource;
 use pitwall_engine::hash::Digest;
-use pitwall_engine::log::{NewRaw, RawLog};
+use pitwall_engine::log::{AppendError, NewRaw, RawLog};
+use pitwall_kafka::client::KafkaLogError;
 use pitwall_kafka::log::KafkaLog;
+use pitwall_kafka::members::Trouble;
 use pitwall_schemas::shared::KnownAtQuality;
 
 use crate::settings::{Override, Settings};
@@ -20,6 +22,8 @@ use crate::{kafka, progress, source};
 
 /// Raw records of one transaction.
 const BATCH_RECORDS: usize = 10_000;
+/// How long is waited after trouble before the broker is asked again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Feed sources into Kafka's raw topics.
 #[derive(Debug, Args)]
@@ -36,7 +40,7 @@ enum Verb {
 /// Feed session archives, one after the other.
 ///
 /// Each batch is one transaction across all topics, so a reader never sees a hole. An archive that was fed before, wholly or in part, goes
-/// on where it ended: the same archive twice changes nothing.
+/// on where it ended: the same archive twice changes nothing. While the broker is away it waits, up to kafka.outage_ms_max.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pitwall ingest archive dutch.avro
@@ -70,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
     if arguments.as_session.is_some() && arguments.files.len() > 1 {
         bail!("--as-session names one session: give one archive");
     }
-    let mut log = kafka::open(settings)?;
+    let mut log = Patient { log: kafka::open(settings)?, outage: Duration::from_millis(settings.kafka.outage_ms_max) };
     for file in &arguments.files {
         let pace = Pace { speed: arguments.speed, silence_ms_max: settings.live.silence_ms_max, clock: None, last: None };
         archive(file, arguments.as_session, pace, &mut log, out).with_context(|| file.display().to_string())?;
@@ -78,14 +82,14 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
     Ok(())
 }
 
-fn archive(file: &Path, as_session: Option<i32>, mut pace: Pace, log: &mut KafkaLog, out: &mut impl Write) -> Result<()> {
+fn archive(file: &Path, as_session: Option<i32>, mut pace: Pace, log: &mut Patient, out: &mut impl Write) -> Result<()> {
     let mut archive = source::open_archive(file)?;
     let session_key = as_session.unwrap_or_else(|| archive.session_key());
     let (source_id, samples) = (archive.source_id(), archive.samples());
     let is_reconstructed = archive.quality() == KnownAtQuality::Reconstructed;
-    let first = log.ingest_end(session_key, source_id)?;
+    let first = log.insist(|log| log.ingest_end(session_key, source_id))?;
     // Before the first record, so that an engine knows what it begins.
-    log.describe_source(session_key, source_id, is_reconstructed, false)?;
+    log.insist(|log| log.describe_source(session_key, source_id, is_reconstructed, false))?;
     archive.seek(first as u64);
     let rename = as_session.map(filed_under);
     let mut batch = Batch { session_key, source_id, next: first, records: Vec::new() };
@@ -110,7 +114,7 @@ fn archive(file: &Path, as_session: Option<i32>, mut pace: Pace, log: &mut Kafka
         }
     }
     batch.append(log)?;
-    log.describe_source(session_key, source_id, is_reconstructed, true)?;
+    log.insist(|log| log.describe_source(session_key, source_id, is_reconstructed, true))?;
     progress.finish_and_clear();
     writeln!(out, "{}: session {session_key}, {} samples ingested, {first} were there", file.display(), batch.next - first)?;
     Ok(())
@@ -124,11 +128,38 @@ struct Batch {
 }
 
 impl Batch {
-    fn append(&mut self, log: &mut KafkaLog) -> Result<()> {
-        let count = self.records.len() as i64;
-        log.append(self.session_key, self.source_id, self.next, std::mem::take(&mut self.records))?;
-        self.next += count;
+    fn append(&mut self, log: &mut Patient) -> Result<()> {
+        let records = std::mem::take(&mut self.records);
+        log.insist(|log| log.append(self.session_key, self.source_id, self.next, records.clone()))?;
+        self.next += records.len() as i64;
         Ok(())
+    }
+}
+
+/// A log that is asked again while the broker is away. What became of a batch in doubt is read from the log, which leaves out what it has.
+struct Patient {
+    log: KafkaLog,
+    /// How long the broker may be away.
+    outage: Duration,
+}
+
+impl Patient {
+    fn insist<T>(&mut self, mut ask: impl FnMut(&mut KafkaLog) -> Result<T, AppendError<KafkaLogError>>) -> Result<T> {
+        let end = Instant::now() + self.outage;
+        loop {
+            match ask(&mut self.log) {
+                Ok(answer) => return Ok(answer),
+                Err(AppendError::Log(error)) => {
+                    let error = self.log.certain(error);
+                    if !error.is_passing() || Instant::now() >= end {
+                        return Err(error.into());
+                    }
+                    tracing::warn!(%error, "the broker is asked again");
+                    thread::sleep(RETRY);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -2,9 +2,13 @@
 
 use anyhow::Result;
 use clap::Args;
+use pitwall_engine::graph::Graph;
+use pitwall_engine::limits::Limits;
 use pitwall_kafka::log::KafkaLog;
 use pitwall_kafka::schemas::{RawStream, Streams};
-use pitwall_schemas::raw::{Collection, RECORDS};
+use pitwall_schemas::log::SourceProgress;
+use pitwall_schemas::raw::{Collection, RECORDS, Sample};
+use pitwall_schemas::shared::KnownAtQuality;
 
 use crate::settings::{Override, Settings};
 
@@ -42,4 +46,14 @@ pub(crate) fn streams(settings: &Settings) -> Result<Streams> {
 /// Opens the log that the settings name.
 pub(crate) fn open(settings: &Settings) -> Result<KafkaLog> {
     Ok(KafkaLog::open(settings.kafka.clone(), streams(settings)?)?)
+}
+
+/// What makes the graph of a session, given where its source stands.
+pub(crate) fn graph_of(limits: &Limits) -> impl Fn(&SourceProgress) -> Graph<Sample> + Send + Sync + 'static {
+    let limits = limits.clone();
+    move |source| {
+        let quality = if source.is_reconstructed { KnownAtQuality::Reconstructed } else { KnownAtQuality::Received };
+        let graph = pitwall_operators::graph(&limits).expect("a test builds the graph, so a released one is built");
+        graph.for_session(source.session_key, 0, quality)
+    }
 }

@@ -23,6 +23,7 @@ mod live;
 mod logged;
 mod logging;
 mod migrate;
+mod monitor;
 mod progress;
 mod reader;
 mod replay;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pitwall_schemas::topics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
@@ -77,9 +78,6 @@ pub enum KafkaLogError {
         /// Its length.
         bytes: usize,
     },
-    /// The system gives no thread.
-    #[error("a partition's thread cannot be started: {0}")]
-    Thread(String),
     /// The registry does not take a schema.
     #[error("schema registry {url}: subject {subject}: {reason}")]
     Registry {
@@ -125,6 +123,27 @@ impl Options {
         Duration::from_millis(self.timeout_ms)
     }
 
+    /// How long a transaction may stay open.
+    pub(crate) const fn transaction_timeout(&self) -> Duration {
+        Duration::from_millis(self.transaction_timeout_ms)
+    }
+
+    /// The engines' consumer group as brokers know it.
+    #[must_use]
+    pub fn group_id(&self) -> String {
+        format!("{}{}", self.prefix, self.group)
+    }
+
+    /// The whole name of a topic.
+    pub(crate) fn topic(&self, topic: &str) -> String {
+        format!("{}{topic}", self.prefix)
+    }
+
+    /// The whole name of a raw stream's topic.
+    pub(crate) fn raw_topic(&self, stream: &str) -> String {
+        self.topic(&topics::raw(stream))
+    }
+
     /// What all clients share.
     pub(crate) fn client(&self) -> Result<ClientConfig, KafkaLogError> {
         let mut config = ClientConfig::new();
@@ -144,7 +163,7 @@ impl Options {
     pub(crate) fn consumer(&self) -> Result<ClientConfig, KafkaLogError> {
         let mut config = self.client()?;
         config
-            .set("group.id", &self.group)
+            .set("group.id", self.group_id())
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -182,11 +201,9 @@ impl Options {
     /// An error of the client in our words.
     pub(crate) fn trouble(&self, doing: impl Into<String>, error: &KafkaError) -> KafkaLogError {
         let doing = doing.into();
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition) => {
-                KafkaLogError::NoTopic(doing)
-            }
-            _ => KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing, reason: error.to_string() },
+        match is_unknown_topic(error) {
+            true => KafkaLogError::NoTopic(doing),
+            false => KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing, reason: error.to_string() },
         }
     }
 
@@ -195,4 +212,10 @@ impl Options {
         let reason = format!("no answer in {} ms", self.timeout_ms);
         KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing: doing.into(), reason }
     }
+}
+
+/// Whether a broker says that it knows no such topic. One that has just started may say so of a topic that is there.
+pub(crate) fn is_unknown_topic(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(error.rdkafka_error_code(), Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition))
 }

@@ -1,14 +1,11 @@
-//! The engines of one process: a consumer group gives it partitions, and each partition has a thread that runs its sessions.
+//! The engines of one process: a [membership](crate::members) gives it partitions, and each partition's thread runs its sessions in turn.
 //!
-//! The group only says who should work where. What keeps two engines apart is the fence of a partition's transactions, so a process that
-//! has not heard yet that it lost a partition can do no harm. All topics have the same partitions, so the group's members subscribe to
-//! one of them, that of the sources, and have the same partition of all others with it. A session is begun when its source shows up there
-//! and left when its source has ended and everything is committed.
+//! A session is begun when its source shows up among the sources and left when its source has ended and everything is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pitwall_engine::Event;
@@ -17,26 +14,16 @@ use pitwall_engine::graph::Graph;
 use pitwall_engine::limits::Limits;
 use pitwall_engine::log::Committed;
 use pitwall_schemas::log::SourceProgress;
-use pitwall_schemas::topics;
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
-use crate::client::{Context, KafkaLogError};
+use crate::client::KafkaLogError;
 use crate::log::KafkaLog;
-use crate::options::Options;
-use crate::scan::is_passing;
+use crate::members::{self, MemberError, Trouble};
+use crate::metrics;
 
-/// How often the group is listened to.
-const POLL: Duration = Duration::from_millis(50);
 /// How often a partition is looked at for new sessions.
 const SOURCES_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a partition without input rests.
 const REST: Duration = Duration::from_millis(2);
-/// How long is waited after trouble before a partition is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Makes the graph of a session, given where its source stands.
 pub type MakeGraph<S> = Arc<dyn Fn(&SourceProgress) -> Graph<S> + Send + Sync>;
@@ -51,144 +38,38 @@ struct Common<S> {
     tell: Tell,
 }
 
-impl<S> Clone for Common<S> {
-    fn clone(&self) -> Self {
-        let Self { log, limits, graph, tell } = self;
-        Self { log: log.clone(), limits: limits.clone(), graph: graph.clone(), tell: tell.clone() }
-    }
-}
-
-/// The partitions that the group has given to this process.
-#[derive(Default)]
-struct Membership {
-    given: Mutex<BTreeSet<i32>>,
-}
-
-impl Membership {
-    fn given(&self) -> MutexGuard<'_, BTreeSet<i32>> {
-        self.given.lock().expect("no thread panics while it holds the partitions given")
-    }
-}
-
-impl ClientContext for Membership {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        Context.log(level, fac, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        Context.error(error, reason);
-    }
-}
-
-impl ConsumerContext for Membership {
-    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(partitions) = rebalance {
-            let mut given = self.given();
-            for element in partitions.elements() {
-                given.remove(&element.partition());
-            }
+impl Trouble for EngineError<KafkaLogError> {
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_passing(),
+            Self::Fenced(_) => true,
+            // Sessions with these are set aside; they do not get this far.
+            Self::Ledger(_) | Self::OtherGraph { .. } | Self::FactsDiffer { .. } => false,
         }
     }
-
-    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance {
-            self.given().extend(partitions.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition));
-        }
-    }
-}
-
-/// A running partition.
-struct Worker {
-    is_stopping: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
 }
 
 /// Runs engines until `is_stopping` is set: what has been taken is committed then.
 ///
 /// # Errors
-/// When the group cannot be joined, or the system gives no thread. Trouble of a partition or session is logged and tried again.
+/// When the group cannot be joined, the system gives no thread, or the log has trouble that does not pass, such as a topic that is gone.
+/// Passing trouble is logged and tried again; trouble of one session stops that session alone.
 pub fn run<S: Event>(
     log: KafkaLog,
-    options: &Options,
     limits: Limits,
     graph: MakeGraph<S>,
     tell: Tell,
     is_stopping: &AtomicBool,
-) -> Result<(), KafkaLogError> {
-    let topic = format!("{}{}", options.prefix, topics::SOURCES);
-    let consumer = join(options, &topic)?;
+) -> Result<(), MemberError<EngineError<KafkaLogError>>> {
+    let (options, topics) = (log.options().clone(), log.member_topics());
     let common = Common { log, limits, graph, tell };
-    let mut workers: BTreeMap<i32, Worker> = BTreeMap::new();
-    while !is_stopping.load(Ordering::Relaxed) {
-        match consumer.poll(POLL) {
-            // Partitions are read by their threads; here only the group is listened to.
-            Some(Ok(message)) => {
-                let mut partition = TopicPartitionList::new();
-                partition.add_partition(&topic, rdkafka::Message::partition(&message));
-                consumer.pause(&partition).map_err(|error| options.trouble(&topic, &error))?;
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
-            Some(Err(error)) if is_passing(&error) => {}
-            Some(Err(error)) => return Err(options.trouble(&topic, &error)),
-        }
-        let given = consumer.context().given().clone();
-        let lost: Vec<i32> = workers.keys().filter(|partition| !given.contains(partition)).copied().collect();
-        stop(lost.into_iter().filter_map(|partition| workers.remove(&partition)).collect());
-        for partition in given {
-            if workers.get(&partition).is_none_or(|worker| worker.thread.is_finished()) {
-                workers.insert(partition, start(partition, common.clone()).map_err(|error| KafkaLogError::Thread(error.to_string()))?);
-            }
-        }
-    }
-    stop(workers.into_values().collect());
-    Ok(())
-}
-
-fn join(options: &Options, topic: &str) -> Result<BaseConsumer<Membership>, KafkaLogError> {
-    let mut config = options.consumer()?;
-    config
-        .set("partition.assignment.strategy", "range")
-        .set("auto.offset.reset", "latest")
-        .set("session.timeout.ms", options.session_timeout_ms.to_string());
-    if !options.instance.is_empty() {
-        config.set("group.instance.id", &options.instance);
-    }
-    let consumer: BaseConsumer<Membership> =
-        config.create_with_context(Membership::default()).map_err(|error| options.trouble("joining the group", &error))?;
-    consumer.subscribe(&[topic]).map_err(|error| options.trouble(topic, &error))?;
-    Ok(consumer)
-}
-
-/// All are told first, so that they stop side by side.
-fn stop(workers: Vec<Worker>) {
-    for worker in &workers {
-        worker.is_stopping.store(true, Ordering::Relaxed);
-    }
-    for worker in workers {
-        // A panic has been printed; the log is whole whatever happened.
-        let _ = worker.thread.join();
-    }
-}
-
-fn start<S: Event>(partition: i32, common: Common<S>) -> std::io::Result<Worker> {
-    let is_stopping = Arc::new(AtomicBool::new(false));
-    let told = is_stopping.clone();
-    let thread = thread::Builder::new().name(format!("partition-{partition}")).spawn(move || {
-        while !told.load(Ordering::Relaxed) {
-            let Err(trouble) = Sessions::new(partition, &common).run(&told) else { return };
-            tracing::warn!(partition, %trouble, "a partition is tried again");
-            rest(RETRY, &told);
-        }
-    })?;
-    Ok(Worker { is_stopping, thread })
-}
-
-/// Waits, but not longer than until the thread is told to stop.
-fn rest(time: Duration, is_stopping: &AtomicBool) {
-    let end = Instant::now() + time;
-    while Instant::now() < end && !is_stopping.load(Ordering::Relaxed) {
-        thread::sleep(REST.max(time / 100));
-    }
+    let work = move |partition, is_stopping: &AtomicBool| {
+        Sessions::new(partition, &common).run(is_stopping).map_err(|error| match error {
+            EngineError::Log(error) => EngineError::Log(common.log.certain(error)),
+            other => other,
+        })
+    };
+    members::run(&options, &options.group_id(), &topics, work, is_stopping)
 }
 
 /// The sessions of one partition, run in turn.
@@ -198,11 +79,15 @@ struct Sessions<'a, S> {
     running: BTreeMap<i32, (SourceProgress, Engine<S, KafkaLog>)>,
     /// Sessions that cannot go on until this process or its operators change.
     broken: BTreeSet<i32>,
+    /// Sources whose sessions are complete: nothing is to do until one of them has more.
+    done: BTreeMap<i32, SourceProgress>,
+    /// How far a session's source was known to go, and since when, until the ledger gets there.
+    marks: BTreeMap<i32, (i64, Instant)>,
 }
 
 impl<'a, S: Event> Sessions<'a, S> {
     const fn new(partition: i32, common: &'a Common<S>) -> Self {
-        Self { partition, common, running: BTreeMap::new(), broken: BTreeSet::new() }
+        Self { partition, common, running: BTreeMap::new(), broken: BTreeSet::new(), done: BTreeMap::new(), marks: BTreeMap::new() }
     }
 
     fn run(&mut self, is_stopping: &AtomicBool) -> Result<(), EngineError<KafkaLogError>> {
@@ -210,6 +95,7 @@ impl<'a, S: Event> Sessions<'a, S> {
         while !is_stopping.load(Ordering::Relaxed) {
             if looked.is_none_or(|looked| looked.elapsed() >= SOURCES_INTERVAL) {
                 self.look_for_sessions()?;
+                self.measure();
                 looked = Some(Instant::now());
             }
             if !self.step_all()? {
@@ -224,7 +110,11 @@ impl<'a, S: Event> Sessions<'a, S> {
             let session_key = source.session_key;
             if let Some((known, _)) = self.running.get_mut(&session_key) {
                 *known = source;
-            } else if !self.broken.contains(&session_key) && !self.is_done(&source)? {
+            } else if self.broken.contains(&session_key) || self.done.get(&session_key) == Some(&source) {
+                // Nothing to do.
+            } else if self.is_done(&source)? {
+                self.done.insert(session_key, source);
+            } else {
                 self.begin(source)?;
             }
         }
@@ -239,8 +129,10 @@ impl<'a, S: Event> Sessions<'a, S> {
     fn begin(&mut self, source: SourceProgress) -> Result<(), EngineError<KafkaLogError>> {
         let (session_key, graph, limits) = (source.session_key, self.common.graph.clone(), self.common.limits.clone());
         let known = source.clone();
+        let begun = Instant::now();
         match Engine::start(self.common.log.clone(), session_key, 0, move || graph(&known), limits) {
             Ok(engine) => {
+                ::metrics::histogram!(metrics::RESTORE_SECONDS).record(begun.elapsed().as_secs_f64());
                 tracing::info!(
                     session_key,
                     partition = self.partition,
@@ -269,6 +161,7 @@ impl<'a, S: Event> Sessions<'a, S> {
                 Ok(step) => {
                     has_moved |= !is_quiet(&step);
                     if let Some(committed) = engine.committed(&step) {
+                        ::metrics::counter!(metrics::RECORDS).increment(committed.records as u64);
                         (self.common.tell)(&committed);
                     }
                     if source.has_ended && engine.is_closed() && has_all(engine) {
@@ -279,6 +172,24 @@ impl<'a, S: Event> Sessions<'a, S> {
             }
         }
         Ok(has_moved)
+    }
+
+    /// Tells the metrics how far behind the partition's sessions are.
+    fn measure(&mut self) {
+        let mut lag = 0;
+        for (session_key, (source, engine)) in &self.running {
+            let taken = engine.head().map_or(0, |head| head.next_ingest_seq);
+            lag += (source.next_ingest_seq - taken).max(0);
+            if self.marks.get(session_key).is_none_or(|(mark, _)| taken >= *mark) {
+                self.marks.insert(*session_key, (source.next_ingest_seq, Instant::now()));
+            }
+            if taken >= source.next_ingest_seq {
+                self.marks.remove(session_key);
+            }
+        }
+        self.marks.retain(|session_key, _| self.running.contains_key(session_key));
+        let oldest = self.marks.values().map(|(_, since)| since.elapsed()).max().unwrap_or_default();
+        tell(self.partition, lag, oldest, self.running.len(), self.broken.len());
     }
 
     /// Trouble of one session stops that session; trouble of the log, or another engine's fence, begins the partition again.
@@ -293,4 +204,19 @@ impl<'a, S: Event> Sessions<'a, S> {
             }
         }
     }
+}
+
+impl<S> Drop for Sessions<'_, S> {
+    /// What another process does with the partition is its own to tell.
+    fn drop(&mut self) {
+        tell(self.partition, 0, Duration::ZERO, 0, 0);
+    }
+}
+
+fn tell(partition: i32, lag: i64, oldest: Duration, running: usize, broken: usize) {
+    let partition = partition.to_string();
+    ::metrics::gauge!(metrics::LAG, "partition" => partition.clone()).set(lag as f64);
+    ::metrics::gauge!(metrics::WATERMARK_DELAY_SECONDS, "partition" => partition.clone()).set(oldest.as_secs_f64());
+    ::metrics::gauge!(metrics::SESSIONS, "partition" => partition.clone(), "state" => "running").set(running as f64);
+    ::metrics::gauge!(metrics::SESSIONS, "partition" => partition, "state" => "broken").set(broken as f64);
 }

@@ -1,8 +1,9 @@
-//! Reading one partition of many topics as the one numbered sequence they were written in.
+//! Reading one partition of many topics side by side.
+//!
+//! Each topic is a lane with a queue of its own, so a lane that is ahead is simply not asked and librdkafka stops reading ahead for it.
 //!
 //! A session's raw records lie in a topic for each collection, its facts in one for each kind; `ingest_seq` and `fact_seq` say in what
-//! order. Each topic is a lane with a queue of its own, so a lane that is ahead is simply not asked and librdkafka stops reading ahead
-//! for it. The lowest number at the head of a lane is next once no other lane can bring a lower one.
+//! order. The lowest number at the head of a lane is [`next`](Lanes::next) once no other lane can bring a lower one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +17,10 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::client::{Context, KafkaLogError};
 use crate::options::Options;
-use crate::scan::is_passing;
+use crate::scan::{bounds, is_passing};
 
 /// How long is waited at a time while a lane has nothing yet.
-const POLL: Duration = Duration::from_millis(1);
+pub(crate) const POLL: Duration = Duration::from_millis(1);
 
 /// Where a lane begins.
 pub(crate) struct Start {
@@ -33,6 +34,11 @@ struct Lane<T> {
     head: Option<(i64, T)>,
     is_at_end: bool,
 }
+
+/// Makes an item and its number of a message of a lane, or `None` of one that is not wanted.
+pub(crate) trait Read<T>: FnMut(usize, &BorrowedMessage<'_>) -> Result<Option<(i64, T)>, KafkaLogError> {}
+
+impl<T, F: FnMut(usize, &BorrowedMessage<'_>) -> Result<Option<(i64, T)>, KafkaLogError>> Read<T> for F {}
 
 /// The lanes of one session.
 pub(crate) struct Lanes<T> {
@@ -54,16 +60,25 @@ pub(crate) enum Holes {
 }
 
 impl<T> Lanes<T> {
-    /// Begins to read `starts`, all in `partition`; `next` is the first number if it is known.
-    pub(crate) fn open(options: &Options, partition: i32, starts: Vec<Start>, next: Option<i64>) -> Result<Self, KafkaLogError> {
+    /// Begins to read `starts`, all in `partition`; `next` is the first number if it is known. Read ahead of each are `ahead_bytes_max`.
+    pub(crate) fn open(
+        options: &Options,
+        partition: i32,
+        starts: Vec<Start>,
+        next: Option<i64>,
+        ahead_bytes_max: usize,
+    ) -> Result<Self, KafkaLogError> {
         let trouble = |topic: &str, error: &KafkaError| options.trouble(topic, error);
-        let consumer: BaseConsumer<Context> =
-            options.consumer()?.create_with_context(Context).map_err(|error| trouble("making a consumer", &error))?;
+        let mut config = options.consumer()?;
+        config
+            .set("fetch.message.max.bytes", ahead_bytes_max.min(1 << 20).to_string())
+            .set("queued.max.messages.kbytes", (ahead_bytes_max / 1_024).max(1).to_string());
+        let consumer: BaseConsumer<Context> = config.create_with_context(Context).map_err(|error| trouble("making a consumer", &error))?;
         let consumer = Arc::new(consumer);
         let mut assignment = TopicPartitionList::new();
         let mut lanes = Vec::new();
         for Start { topic, offset } in starts {
-            let (first, _) = consumer.fetch_watermarks(&topic, partition, options.timeout()).map_err(|error| trouble(&topic, &error))?;
+            let (first, _) = bounds(options, &consumer, &topic, partition)?;
             if offset < first && offset > 0 {
                 return Err(KafkaLogError::Deleted { topic, partition, offset, first });
             }
@@ -77,13 +92,8 @@ impl<T> Lanes<T> {
         Ok(Self { lanes, consumer, options: options.clone(), next: next.unwrap_or(i64::MIN) })
     }
 
-    /// The next item and its lane. `read` makes an item and its number of a message, or `None` of one that belongs to another session.
-    /// `None` when nothing more is there yet.
-    pub(crate) fn next(
-        &mut self,
-        holes: Holes,
-        mut read: impl FnMut(usize, &BorrowedMessage<'_>) -> Result<Option<(i64, T)>, KafkaLogError>,
-    ) -> Result<Option<(usize, T)>, KafkaLogError> {
+    /// The item whose number is next, and its lane. `None` when nothing more is there yet.
+    pub(crate) fn next(&mut self, holes: Holes, mut read: impl Read<T>) -> Result<Option<(usize, T)>, KafkaLogError> {
         let end = Instant::now() + self.options.timeout();
         loop {
             let lowest = self.lowest();
@@ -92,7 +102,7 @@ impl<T> Lanes<T> {
             {
                 return Ok(self.take(number, lane));
             }
-            let (has_come, is_settled) = self.fill(&mut read)?;
+            let (has_come, is_settled) = self.fill_all(&mut read)?;
             if has_come {
                 continue;
             }
@@ -117,31 +127,48 @@ impl<T> Lanes<T> {
     }
 
     /// Asks every lane without a head. Says whether any brought one, and whether all others are at their end.
-    fn fill(
-        &mut self,
-        read: &mut impl FnMut(usize, &BorrowedMessage<'_>) -> Result<Option<(i64, T)>, KafkaLogError>,
-    ) -> Result<(bool, bool), KafkaLogError> {
+    fn fill_all(&mut self, read: &mut impl Read<T>) -> Result<(bool, bool), KafkaLogError> {
         let (mut has_come, mut is_settled) = (false, true);
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            while lane.head.is_none() {
-                match lane.queue.poll(Duration::ZERO) {
-                    Some(Ok(message)) => lane.head = read(index, &message)?,
-                    Some(Err(KafkaError::PartitionEOF(_))) => lane.is_at_end = true,
-                    Some(Err(error)) if is_passing(&error) => {}
-                    Some(Err(error)) => return Err(self.options.trouble(&lane.topic, &error)),
-                    None => {
-                        is_settled &= lane.is_at_end;
-                        break;
-                    }
-                }
-                has_come |= lane.head.is_some();
-            }
+        for lane in (0..self.lanes.len()).filter(|lane| self.lanes[*lane].head.is_none()).collect::<Vec<_>>() {
+            let has_head = self.fill(lane, read)?;
+            has_come |= has_head;
+            is_settled &= has_head || self.lanes[lane].is_at_end;
         }
         Ok((has_come, is_settled))
     }
 
+    /// Asks one lane, if it has no head. Says whether it has one now.
+    pub(crate) fn fill(&mut self, index: usize, read: &mut impl Read<T>) -> Result<bool, KafkaLogError> {
+        let Some(lane) = self.lanes.get_mut(index) else { return Ok(false) };
+        while lane.head.is_none() {
+            match lane.queue.poll(Duration::ZERO) {
+                Some(Ok(message)) => lane.head = read(index, &message)?,
+                Some(Err(KafkaError::PartitionEOF(_))) => lane.is_at_end = true,
+                Some(Err(error)) if is_passing(&error) => {}
+                Some(Err(error)) => return Err(self.options.trouble(&lane.topic, &error)),
+                None => break,
+            }
+        }
+        Ok(lane.head.is_some())
+    }
+
+    /// The number and item at the head of a lane.
+    pub(crate) fn head(&self, lane: usize) -> Option<&(i64, T)> {
+        self.lanes.get(lane)?.head.as_ref()
+    }
+
+    /// Takes the head of a lane, its number left out of account.
+    pub(crate) fn take_head(&mut self, lane: usize) -> Option<T> {
+        self.lanes.get_mut(lane)?.head.take().map(|(_, item)| item)
+    }
+
+    /// Whether a lane has once been read to its end.
+    pub(crate) fn has_ended(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.is_at_end)
+    }
+
     /// Lets the consumer do what it must; messages come through the lanes.
-    fn serve(&self, wait: Duration) -> Result<(), KafkaLogError> {
+    pub(crate) fn serve(&self, wait: Duration) -> Result<(), KafkaLogError> {
         match self.consumer.poll(wait) {
             Some(Err(error)) if !is_passing(&error) => Err(self.options.trouble(self.names(), &error)),
             _ => Ok(()),

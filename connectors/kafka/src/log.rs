@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pitwall_engine::facts::{EncodedFact, FactBatch};
+use pitwall_engine::facts::{EncodedFact, FactBatch, Kind};
 use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
-use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, StoredRaw};
+use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, SessionState, StoredRaw};
 use pitwall_schemas::codec::{Avro, Reader};
-use pitwall_schemas::log::{Keyframe, LedgerKind, RawBeginning, RawHeader, RawPosition, SourceProgress};
+use pitwall_schemas::log::{DeadLetter, Keyframe, LedgerKind, RawBeginning, RawHeader, RawPosition, SourceProgress};
 use pitwall_schemas::shared::FactHeader;
 use pitwall_schemas::{topics, wire};
 use rdkafka::Offset;
@@ -28,9 +28,11 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::client::KafkaLogError;
 use crate::lanes::{Holes, Lanes, Start};
+use crate::metrics;
 use crate::options::Options;
 use crate::partition;
-use crate::scan::Scan;
+use crate::raw::{RawReader, RecordedSession};
+use crate::scan::{Scan, bounds};
 use crate::schemas::{SchemaIds, Streams};
 use crate::topics as deployment;
 use crate::writer::{Keeper, Outgoing, Writer, deadline, is_before};
@@ -62,6 +64,8 @@ struct Shared {
 struct Partition {
     /// Present as long as no other engine is known to have taken the partition.
     writer: Option<Writer>,
+    /// Whether a commit has failed since the topics were looked for.
+    has_failed: bool,
     /// Writes keyframes, once there is one.
     keeper: Option<Keeper>,
     /// The number of each session's last fence.
@@ -102,16 +106,6 @@ struct Blocks {
     next_fact_seq: BTreeMap<i32, u64>,
 }
 
-/// Reads a session's raw records.
-struct RawReader {
-    lanes: Lanes<StoredRaw>,
-    /// Stream number of each lane.
-    streams: Vec<u16>,
-    /// The offset behind the last record handed over, by stream.
-    delivered: BTreeMap<u16, i64>,
-    source_id: [u8; 32],
-}
-
 /// Reads a session's facts of one epoch.
 struct FactReader {
     lanes: Lanes<Vec<u8>>,
@@ -129,6 +123,44 @@ impl KafkaLog {
         let ids = SchemaIds::register(&options, &streams)?;
         let shared = Shared { options, streams, ids, partitions: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), raw: BTreeMap::new(), facts: BTreeMap::new() })
+    }
+
+    /// `error`, once it is certain: a topic is said to be gone only when the cluster's own list does not have it.
+    #[must_use]
+    pub fn certain(&self, error: KafkaLogError) -> KafkaLogError {
+        match (&error, self.shared.expect_topics()) {
+            (KafkaLogError::NoTopic(_), Err(certain)) => certain,
+            (KafkaLogError::NoTopic(topic), Ok(())) => KafkaLogError::Unreachable {
+                brokers: self.shared.options.brokers.join(","),
+                doing: format!("asking for {topic}"),
+                reason: "a broker did not know it yet".to_owned(),
+            },
+            _ => error,
+        }
+    }
+
+    /// What the log was opened with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// The whole name of a topic.
+    pub(crate) fn topic(&self, topic: &str) -> String {
+        self.shared.topic(topic)
+    }
+
+    /// The fact kinds it was opened with.
+    #[must_use]
+    pub fn kinds(&self) -> &[Kind] {
+        &self.shared.streams.kinds
+    }
+
+    /// The topics that [members](crate::members) of a group subscribe to: those of all raw streams and that of the sources.
+    #[must_use]
+    pub fn member_topics(&self) -> Vec<String> {
+        let raw = (0..self.shared.streams.raw.len()).map(|stream| self.shared.raw_topic(stream));
+        raw.chain([self.shared.topic(topics::SOURCES)]).collect()
     }
 
     /// The sources of the sessions in a partition, and how far each got.
@@ -149,7 +181,7 @@ impl KafkaLog {
     pub fn standing(&self, session_key: i32) -> Result<Option<Standing>, KafkaLogError> {
         let (_, partition) = self.shared.partition_of(session_key)?;
         let mut partition = lock(&partition);
-        partition.know_ledger(&self.shared.options)?;
+        partition.know_ledger(&self.shared)?;
         Ok(partition.sessions.get(&session_key).and_then(|blocks| blocks.standing))
     }
 
@@ -162,6 +194,15 @@ impl KafkaLog {
         let mut partition = lock(&partition);
         partition.know_sources()?;
         Ok(partition.progress.get(&session_key).cloned())
+    }
+
+    /// A session's raw records up to what is ingested now; `None` when it has no source.
+    ///
+    /// # Errors
+    /// When the log cannot be reached, or has deleted some of them.
+    pub fn recorded(&self, session_key: i32) -> Result<Option<RecordedSession>, KafkaLogError> {
+        let open = |progress| RecordedSession::open(&self.shared.options, &self.shared.streams.raw, progress);
+        self.source(session_key)?.map(open).transpose()
     }
 
     /// Says of a session's source what its records do not: whether its arrival times are reconstructed and whether it has ended.
@@ -200,6 +241,7 @@ impl KafkaLog {
         if is_new {
             progress.begins = shared.raw_ends(&partition, number).map_err(AppendError::Log)?;
         }
+        let begun = Instant::now();
         let written = match partition.ingests.get_mut(&session_key) {
             Some(writer) => shared.write_raw(writer, number, &progress, first, &records),
             None => Err(CommitError::Fenced),
@@ -213,8 +255,11 @@ impl KafkaLog {
                 // A writer opened anew brings what is in doubt to its end, and the log then tells what is there.
                 partition.ingests.remove(&session_key);
                 let trouble = match error {
-                    CommitError::Fenced => KafkaLogError::IngestFenced(session_key),
-                    CommitError::Aborted | CommitError::Unknown => shared.options.silence(format!("ingesting session {session_key}")),
+                    // The broker itself fences the writer of a transaction that was open for too long.
+                    CommitError::Fenced if begun.elapsed() < shared.options.transaction_timeout() => {
+                        KafkaLogError::IngestFenced(session_key)
+                    }
+                    _ => shared.options.silence(format!("ingesting session {session_key}")),
                 };
                 Err(AppendError::Log(trouble))
             }
@@ -224,11 +269,17 @@ impl KafkaLog {
 
 impl Shared {
     fn topic(&self, topic: &str) -> String {
-        format!("{}{topic}", self.options.prefix)
+        self.options.topic(topic)
     }
 
     fn raw_topic(&self, stream: usize) -> String {
-        self.topic(&topics::raw(self.streams.raw.get(stream).map_or("", |stream| stream.name)))
+        self.options.raw_topic(self.streams.raw.get(stream).map_or("", |stream| stream.name))
+    }
+
+    /// Looks whether every topic is still there.
+    fn expect_topics(&self) -> Result<(), KafkaLogError> {
+        let names: Vec<String> = deployment::all(&self.options, &self.streams).into_iter().map(|topic| topic.name).collect();
+        deployment::expect_there(&self.options, &names)
     }
 
     fn stream_named(&self, name: &str) -> Option<usize> {
@@ -248,6 +299,7 @@ impl Shared {
         let scan = |topic| Scan::new(&self.options, &self.topic(topic), number);
         let partition = Partition {
             writer: None,
+            has_failed: false,
             keeper: None,
             fences: BTreeMap::new(),
             ingests: BTreeMap::new(),
@@ -271,7 +323,7 @@ impl Shared {
     ) -> Result<SourceProgress, AppendError<KafkaLogError>> {
         if let Entry::Vacant(ingest) = partition.ingests.entry(session_key) {
             // Fence first, then read, as engines do.
-            let id = format!("{}{}-ingest-{session_key}", self.options.prefix, self.options.group);
+            let id = format!("{}-ingest-{session_key}", self.options.group_id());
             ingest.insert(Writer::open(&self.options, &id).map_err(AppendError::Log)?);
             partition.know_sources().map_err(AppendError::Log)?;
         }
@@ -295,8 +347,7 @@ impl Shared {
     fn raw_ends(&self, partition: &Partition, number: i32) -> Result<Vec<RawBeginning>, KafkaLogError> {
         let ends = self.streams.raw.iter().enumerate().map(|(index, stream)| {
             let topic = self.raw_topic(index);
-            let watermarks = partition.sources.consumer().fetch_watermarks(&topic, number, self.options.timeout());
-            let (_, end) = watermarks.map_err(|error| self.options.trouble(topic, &error))?;
+            let (_, end) = bounds(&self.options, partition.sources.consumer(), &topic, number)?;
             Ok(RawBeginning { stream: stream.name.to_owned(), offset: end })
         });
         ends.collect()
@@ -334,7 +385,14 @@ impl Shared {
     }
 
     /// Sends everything of a commit and commits it.
-    fn write_unit(&self, writer: &mut Writer, partition: i32, ledger: &Scan, unit: &CommitUnit<'_>) -> Result<(), CommitError> {
+    fn write_unit(
+        &self,
+        writer: &mut Writer,
+        partition: i32,
+        ledger: &Scan,
+        unit: &CommitUnit<'_>,
+        foreign: &[DeadLetter],
+    ) -> Result<(), CommitError> {
         let key = partition::key(unit.session_key);
         let timestamp = unit.head.known_at.0 / 1_000;
         writer.begin()?;
@@ -367,7 +425,7 @@ impl Shared {
             writer.send(Outgoing { topic, partition, key: &key, timestamp, payload: &payload, headers: Some(headers) })?;
         }
         let topic = self.topic(topics::DEAD_LETTERS);
-        for dead_letter in unit.dead_letters {
+        for dead_letter in unit.dead_letters.iter().chain(foreign) {
             payload.clear();
             wire::write_frame(self.ids.of(topics::DEAD_LETTERS), &mut payload);
             dead_letter.encode(&mut payload);
@@ -391,7 +449,13 @@ const FACT_SEQ: &str = "fact_seq";
 
 impl Partition {
     /// Reads the ledger up to its committed end; a commit whose answer was lost is brought to its end before.
-    fn know_ledger(&mut self, options: &Options) -> Result<(), KafkaLogError> {
+    fn know_ledger(&mut self, shared: &Shared) -> Result<(), KafkaLogError> {
+        let options = &shared.options;
+        if self.has_failed {
+            // A commit to a topic that is gone fails however often it is tried: this says which.
+            shared.expect_topics()?;
+            self.has_failed = false;
+        }
         if let Some(writer) = self.writer.as_mut().filter(|writer| writer.is_in_doubt()) {
             match writer.settle() {
                 Ok(()) | Err(CommitError::Aborted) => {}
@@ -471,7 +535,7 @@ impl EventLog for KafkaLog {
         let mut partition = lock(&partition);
         partition.writer = None;
         let options = &self.shared.options;
-        partition.writer = Some(Writer::open(options, &format!("{}{}-{number}", options.prefix, options.group))?);
+        partition.writer = Some(Writer::open(options, &format!("{}-{number}", options.group_id()))?);
         let fence = partition.fences.entry(session_key).or_default();
         *fence += 1;
         Ok(Fence(*fence))
@@ -480,14 +544,14 @@ impl EventLog for KafkaLog {
     fn ledger_end(&mut self, session_key: i32) -> Result<Option<u64>, KafkaLogError> {
         let (_, partition) = self.shared.partition_of(session_key)?;
         let mut partition = lock(&partition);
-        partition.know_ledger(&self.shared.options)?;
+        partition.know_ledger(&self.shared)?;
         Ok(partition.sessions.get(&session_key).and_then(|blocks| blocks.offsets.last()).map(|(last_seq, _)| *last_seq))
     }
 
     fn ledger(&mut self, session_key: i32, from_seq: u64) -> Result<Vec<Vec<u8>>, KafkaLogError> {
         let (_, partition) = self.shared.partition_of(session_key)?;
         let mut partition = lock(&partition);
-        partition.know_ledger(&self.shared.options)?;
+        partition.know_ledger(&self.shared)?;
         let Some(blocks) = partition.sessions.get(&session_key) else { return Ok(Vec::new()) };
         let first = blocks.offsets.partition_point(|(last_seq, _)| *last_seq < from_seq);
         let Some(&(_, offset)) = blocks.offsets.get(first) else { return Ok(Vec::new()) };
@@ -507,13 +571,13 @@ impl EventLog for KafkaLog {
     /// topics would not know better either.
     fn fetch(&mut self, session_key: i32, positions: &[RawPosition], records_max: usize) -> Result<Vec<StoredRaw>, KafkaLogError> {
         let asked = self.shared.asked(positions);
-        if self.raw.get(&session_key).is_none_or(|reader| reader.delivered != asked) {
+        if self.raw.get(&session_key).is_none_or(|reader| *reader.delivered() != asked) {
             self.raw.remove(&session_key);
             let Some(reader) = self.shared.raw_reader(session_key, asked)? else { return Ok(Vec::new()) };
             self.raw.insert(session_key, reader);
         }
         let Some(reader) = self.raw.get_mut(&session_key) else { return Ok(Vec::new()) };
-        let result = self.shared.read_raw(reader, session_key, records_max.max(1));
+        let result = reader.read(Holes::Pass, records_max.max(1));
         if result.is_err() {
             self.raw.remove(&session_key);
         }
@@ -526,13 +590,28 @@ impl EventLog for KafkaLog {
         if partition.fences.get(&unit.session_key) != Some(&fence.0) {
             return Err(CommitError::Fenced);
         }
-        let Partition { writer, ledger, committed, .. } = &mut *partition;
+        let Partition { writer, ledger, committed, has_failed, .. } = &mut *partition;
         let Some(open) = writer else { return Err(CommitError::Fenced) };
-        let result = self.shared.write_unit(open, number, ledger, unit);
+        if unit.head.state == SessionState::Complete
+            && let Some(reader) = self.raw.get_mut(&unit.session_key)
+            && let Err(error) = reader.look_behind()
+        {
+            tracing::warn!(session_key = unit.session_key, %error, "a session cannot be closed yet");
+            return Err(CommitError::Aborted);
+        }
+        let foreign = self.raw.get(&unit.session_key).map_or_else(Vec::new, |reader| reader.foreign_in(unit));
+        let begun = Instant::now();
+        let result = self.shared.write_unit(open, number, ledger, unit, &foreign);
+        count_commit(unit, foreign.len(), begun, result.as_ref().err());
         match result {
-            Ok(()) => drop(committed.insert(unit.session_key, unit.head.last_seq)),
+            Ok(()) => {
+                committed.insert(unit.session_key, unit.head.last_seq);
+                if let Some(reader) = self.raw.get_mut(&unit.session_key) {
+                    reader.forget_foreign_in(unit);
+                }
+            }
             Err(CommitError::Fenced) => *writer = None,
-            Err(CommitError::Aborted | CommitError::Unknown) => {}
+            Err(CommitError::Aborted | CommitError::Unknown) => *has_failed = true,
         }
         result
     }
@@ -598,7 +677,7 @@ impl Shared {
     }
 
     fn raw_reader(&self, session_key: i32, asked: BTreeMap<u16, i64>) -> Result<Option<RawReader>, KafkaLogError> {
-        let (number, partition) = self.partition_of(session_key)?;
+        let (_, partition) = self.partition_of(session_key)?;
         let progress = {
             let mut partition = lock(&partition);
             if !partition.progress.contains_key(&session_key) {
@@ -606,45 +685,7 @@ impl Shared {
             }
             partition.progress.get(&session_key).cloned()
         };
-        let Some(progress) = progress else { return Ok(None) };
-        let mut starts = Vec::new();
-        for (index, stream) in self.streams.raw.iter().enumerate() {
-            let begins = progress.begins.iter().find(|begin| begin.stream == stream.name).map_or(0, |begin| begin.offset);
-            let offset = asked.get(&(index as u16)).copied().unwrap_or(begins);
-            starts.push(Start { topic: self.raw_topic(index), offset });
-        }
-        let lanes = Lanes::open(&self.options, number, starts, None)?;
-        let streams = (0..self.streams.raw.len() as u16).collect();
-        Ok(Some(RawReader { lanes, streams, delivered: asked, source_id: progress.source_id }))
-    }
-
-    fn read_raw(&self, reader: &mut RawReader, session_key: i32, records_max: usize) -> Result<Vec<StoredRaw>, KafkaLogError> {
-        let key = partition::key(session_key);
-        let RawReader { lanes, streams, delivered, source_id } = reader;
-        let mut records = Vec::new();
-        while records.len() < records_max {
-            let next = lanes.next(Holes::Pass, |lane, message| {
-                if message.key() != Some(key.as_bytes()) {
-                    return Ok(None);
-                }
-                let topic = message.topic();
-                let mut body = Reader::new(record_of(topic, message)?);
-                let header = RawHeader::decode(&mut body).map_err(|error| damaged(topic, message, error.to_string()))?;
-                let raw = StoredRaw {
-                    stream: streams[lane],
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    ingest_seq: header.ingest_seq,
-                    received_at: header.received_at,
-                    payload: body.rest().to_vec(),
-                };
-                Ok((header.source_id == *source_id).then_some((header.ingest_seq, raw)))
-            })?;
-            let Some((_, raw)) = next else { break };
-            delivered.insert(raw.stream, raw.offset + 1);
-            records.push(raw);
-        }
-        Ok(records)
+        progress.map(|progress| RawReader::open(&self.options, &self.streams.raw, &progress, asked, None)).transpose()
     }
 
     /// The first fact number of an epoch that is not committed.
@@ -655,7 +696,7 @@ impl Shared {
             partition.sessions.get(&session_key).and_then(|blocks| blocks.next_fact_seq.get(&epoch)).copied().unwrap_or(0)
         };
         if known(&partition) <= from_fact_seq {
-            partition.know_ledger(&self.options)?;
+            partition.know_ledger(self)?;
         }
         Ok(known(&partition))
     }
@@ -664,7 +705,7 @@ impl Shared {
         let topic = |name: &str| self.topic(&topics::facts(name));
         let starts = self.streams.kinds.iter().map(|kind| Start { topic: topic(kind.name), offset: 0 }).collect();
         let partition = partition::of(session_key, self.options.partitions);
-        let lanes = Lanes::open(&self.options, partition, starts, Some(next as i64))?;
+        let lanes = Lanes::open(&self.options, partition, starts, Some(next as i64), self.options.read_ahead_bytes_max)?;
         Ok(FactReader { lanes, epoch, next })
     }
 
@@ -732,6 +773,21 @@ impl RawLog for KafkaLog {
     }
 }
 
+fn count_commit(unit: &CommitUnit<'_>, foreign: usize, begun: Instant, error: Option<&CommitError>) {
+    let result = match error {
+        None => "committed",
+        Some(CommitError::Aborted) => "aborted",
+        Some(CommitError::Unknown) => "unknown",
+        Some(CommitError::Fenced) => "fenced",
+    };
+    ::metrics::counter!(metrics::COMMITS, "result" => result).increment(1);
+    if error.is_none() {
+        ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
+        ::metrics::counter!(metrics::FACTS).increment(unit.facts.len() as u64);
+        ::metrics::counter!(metrics::DEAD_LETTERS).increment((unit.dead_letters.len() + foreign) as u64);
+    }
+}
+
 fn lock(partition: &Mutex<Partition>) -> MutexGuard<'_, Partition> {
     partition.lock().expect("no thread panics while it holds a partition")
 }
@@ -741,7 +797,7 @@ fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a [u8]> 
 }
 
 /// A message's record, without its frame.
-fn record_of<'a>(topic: &str, message: &'a BorrowedMessage<'_>) -> Result<&'a [u8], KafkaLogError> {
+pub(crate) fn record_of<'a>(topic: &str, message: &'a BorrowedMessage<'_>) -> Result<&'a [u8], KafkaLogError> {
     let framed = message.payload().unwrap_or_default();
     wire::split_frame(framed).map(|(_, record)| record).map_err(|error| damaged(topic, message, error.to_string()))
 }
@@ -750,6 +806,6 @@ fn decode<T: Avro>(topic: &str, message: &BorrowedMessage<'_>) -> Result<T, Kafk
     T::decode(&mut Reader::new(record_of(topic, message)?)).map_err(|error| damaged(topic, message, error.to_string()))
 }
 
-fn damaged(topic: &str, message: &BorrowedMessage<'_>, reason: String) -> KafkaLogError {
+pub(crate) fn damaged(topic: &str, message: &BorrowedMessage<'_>, reason: String) -> KafkaLogError {
     KafkaLogError::Damaged { topic: topic.to_owned(), partition: message.partition(), offset: message.offset(), reason }
 }

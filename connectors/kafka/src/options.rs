@@ -14,7 +14,9 @@ pub struct Options {
     pub instance: String,
     /// How long an engine may be silent before its partitions go to others, ms.
     pub session_timeout_ms: u64,
-    /// Goes before every topic's name, so that several deployments can share a cluster.
+    /// How long a member of a group that loses partitions waits until what it has taken is committed, ms. Then the new owner fences it.
+    pub revocation_ms: u64,
+    /// Goes before every topic's and group's name, so that several deployments can share a cluster.
     pub prefix: String,
     /// Partitions of every topic: at most this many engines work at a time. It cannot change later, since sessions would move.
     pub partitions: i32,
@@ -32,6 +34,15 @@ pub struct Options {
     pub message_bytes_max: usize,
     /// Bytes read ahead of each partition. Beyond it nothing more is fetched until some was taken.
     pub read_ahead_bytes_max: usize,
+    /// Bytes that an edge reads ahead of each topic of a partition. Beyond it nothing more is fetched until some was taken.
+    pub follow_ahead_bytes_max: usize,
+    /// Messages of one session in raw topics that ingest did not write, waiting for the commit that makes them dead letters. More are only
+    /// counted.
+    pub foreign_messages_max: usize,
+    /// Bytes of such a message kept in its dead letter. The rest is cut.
+    pub foreign_bytes_max: usize,
+    /// How long an ingest waits for a broker that does not answer, ms. Then it ends with the error; started again, it goes on.
+    pub outage_ms_max: u64,
     /// Messages waiting to be sent. Beyond it a commit waits for the broker.
     pub queued_messages_max: usize,
     /// How messages are compressed: none, lz4 or zstd.
@@ -47,6 +58,7 @@ impl Default for Options {
             group: "pitwall".to_owned(),
             instance: String::new(),
             session_timeout_ms: 10_000,
+            revocation_ms: 2_000,
             prefix: String::new(),
             partitions: 8,
             replication: 1,
@@ -56,6 +68,10 @@ impl Default for Options {
             fetch_wait_ms: 20,
             message_bytes_max: 8 << 20,
             read_ahead_bytes_max: 2 << 20,
+            follow_ahead_bytes_max: 256 << 10,
+            foreign_messages_max: 4_096,
+            foreign_bytes_max: 4_096,
+            outage_ms_max: 600_000,
             queued_messages_max: 500_000,
             compression: "lz4".to_owned(),
             properties: Vec::new(),

@@ -1,5 +1,8 @@
 //! Reading one partition from somewhere to its committed end.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -36,9 +39,7 @@ impl Scan {
 
     /// The first offset that is there and the one behind the last committed.
     fn bounds(&self) -> Result<(i64, i64), KafkaLogError> {
-        self.consumer
-            .fetch_watermarks(&self.topic, self.partition, self.options.timeout())
-            .map_err(|error| self.options.trouble(&self.topic, &error))
+        bounds(&self.options, &self.consumer, &self.topic, self.partition)
     }
 
     /// Hands over everything committed since the last call.
@@ -115,11 +116,44 @@ impl Scan {
     }
 }
 
+/// The first offset of a partition that is there and the one behind the last committed. A partition without a leader, as one has that was
+/// just made, is asked again.
+pub(crate) fn bounds(
+    options: &Options,
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), KafkaLogError> {
+    const AGAIN: Duration = Duration::from_millis(20);
+    let end = Instant::now() + options.timeout();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, options.timeout()) {
+            Ok(bounds) => return Ok(bounds),
+            Err(error) if is_passing(&error) && Instant::now() < end => thread::sleep(AGAIN),
+            Err(error) => return Err(options.trouble(topic, &error)),
+        }
+    }
+}
+
 /// Whether an error of a consumer passes by itself: connections come and go, and librdkafka goes on.
 pub(crate) fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::error::RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
-        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::NotCoordinator)
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::NetworkException
+                | Code::Resolve
+                | Code::BrokerNotAvailable
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::WaitingForCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+        )
     )
 }

@@ -125,6 +125,16 @@ fn partitions_led(options: &Options) -> Result<Vec<(String, i32)>, KafkaLogError
     Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), led(topic))).collect())
 }
 
+/// Looks whether these topics are there.
+///
+/// # Errors
+/// The first that is not; or that Kafka cannot be reached.
+pub(crate) fn expect_there(options: &Options, names: &[String]) -> Result<(), KafkaLogError> {
+    let found = partitions_led(options)?;
+    let missing = names.iter().find(|name| !found.iter().any(|(found, _)| found == *name));
+    missing.map_or(Ok(()), |name| Err(KafkaLogError::NoTopic(name.clone())))
+}
+
 /// Finds the first topic that is missing or not set up as it must be.
 ///
 /// # Errors

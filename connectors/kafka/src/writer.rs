@@ -224,6 +224,7 @@ fn is_retriable(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(error) if error.is_retriable())
 }
 
+/// Whether another writer has the transactional id. An epoch that is only out of date, after a transaction timed out, can be aborted.
 fn is_fenced(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch))
+    matches!(error.rdkafka_error_code(), Some(Code::Fenced | Code::ProducerFenced))
 }

@@ -63,21 +63,36 @@ impl Drop for Server {
     }
 }
 
-/// Stores everything; at a third and at two thirds it stores the same again until that fails, which it says. Each failure is followed by
-/// another try from where the store says it stands, as the sink does it.
-fn store_through(mut store: ScyllaStore, facts: &Facts, failed: &mpsc::Sender<String>) -> ScyllaStore {
-    let mut fails_at = vec![2 * BATCHES / 3, BATCHES / 3];
-    let mut next = 0;
-    while next < BATCHES {
-        let result = store.next_fact_seq(SESSION, 0).and_then(|_| store.store(SESSION, 0, &facts.batches[next]));
-        match result {
-            Ok(()) if fails_at.last() != Some(&next) => next += 1,
-            Ok(()) => thread::sleep(Duration::from_millis(5)),
-            Err(error) => {
-                assert!(error.is_passing(), "{error}");
-                if fails_at.last() == Some(&next) {
-                    fails_at.pop();
-                    failed.send(error.to_string()).unwrap();
+/// What the writer says of itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// It has come as far as the server may stop now.
+    Ready,
+    /// The server does not answer.
+    Failed,
+}
+
+/// Stores everything. At a third and at two thirds it says so and stores the same again until that fails, which it also says. Each failure
+/// is followed by another try from where the store says it stands, as the sink does it.
+fn store_through(mut store: ScyllaStore, facts: &Facts, say: &mpsc::Sender<Said>) -> ScyllaStore {
+    for next in 0..BATCHES {
+        let mut waits_for_failure = next == BATCHES / 3 || next == 2 * BATCHES / 3;
+        let mut is_ready = false;
+        loop {
+            let result = store.next_fact_seq(SESSION, 0).and_then(|_| store.store(SESSION, 0, &facts.batches[next]));
+            match result {
+                Ok(()) if !waits_for_failure => break,
+                Ok(()) if is_ready => thread::sleep(Duration::from_millis(5)),
+                Ok(()) => {
+                    is_ready = true;
+                    say.send(Said::Ready).unwrap();
+                }
+                Err(error) => {
+                    assert!(error.is_passing() && error.to_string().starts_with("CQL at 127.0.0.1:"), "{error}");
+                    if waits_for_failure {
+                        waits_for_failure = false;
+                        say.send(Said::Failed).unwrap();
+                    }
                 }
             }
         }
@@ -93,16 +108,17 @@ fn a_server_that_stands_still_and_one_that_is_stopped_stall_the_writer_and_lose_
         Options { contact_points: vec![format!("127.0.0.1:{}", server.port)], timeout_ms: 1_000, attempts_max: 2, ..Options::default() };
     migrations::migrate(Options { timeout_ms: 10_000, attempts_max: 5, ..options.clone() }).unwrap();
     let store = ScyllaStore::open(options).unwrap();
-    let (send, failures) = mpsc::channel();
+    let (say, said) = mpsc::channel();
     thread::scope(|scope| {
         let facts = &facts;
-        let writer = scope.spawn(move || store_through(store, facts, &send));
+        let writer = scope.spawn(move || store_through(store, facts, &say));
+        assert_eq!(said.recv(), Ok(Said::Ready));
         server.signal("-STOP");
-        let error = failures.recv().unwrap();
-        assert!(error.starts_with("CQL at 127.0.0.1:"), "{error}");
+        assert_eq!(said.recv(), Ok(Said::Failed));
         server.signal("-CONT");
+        assert_eq!(said.recv(), Ok(Said::Ready));
         server.services("down");
-        failures.recv().unwrap();
+        assert_eq!(said.recv(), Ok(Said::Failed));
         server.services("up");
         let mut store = writer.join().unwrap();
         let stored: Vec<u64> = facts.batches[..BATCHES].iter().flat_map(|batch| batch.iter().map(|fact| fact.fact_seq)).collect();

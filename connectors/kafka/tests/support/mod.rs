@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod engine;
+pub(crate) mod fed;
 pub(crate) mod race;
 
 use std::net::TcpStream;
@@ -28,15 +30,20 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// Makes the topics of `streams` under a prefix of their own.
+    /// Makes the topics of `streams` under a prefix of their own, with two partitions.
     pub(crate) fn new(name: &str, streams: Streams) -> Self {
+        Self::with_partitions(name, streams, 2)
+    }
+
+    /// The same with as many partitions as wanted.
+    pub(crate) fn with_partitions(name: &str, streams: Streams, partitions: i32) -> Self {
         let port = std::env::var("SERVICES_KAFKA_PORT").map_or(PORT, |port| port.parse().unwrap());
         let address = format!("127.0.0.1:{port}");
         let broker = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
         assert!(broker.is_ok(), "no Kafka at {address}: start it with `docker/services up kafka`");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
         let prefix = format!("test-{name}-{}-{now}.", std::process::id());
-        let options = Options { brokers: vec![address], prefix, partitions: 2, ..Options::default() };
+        let options = Options { brokers: vec![address], prefix, partitions, ..Options::default() };
         topics::create(&options, &streams).unwrap();
         Self { options, streams }
     }

@@ -1,0 +1,147 @@
+//! What other programs put into topics, or take from under them: random bytes in every raw topic become dead letters and change no fact; a
+//! fact topic that is gone ends the engine with its name.
+//!
+//! `PITWALL_POISON_SEED` changes the bytes; it is printed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use futures_executor::block_on;
+use pitwall_engine::limits::Limits;
+use pitwall_engine::memory::Seeded;
+use pitwall_kafka::log::KafkaLog;
+use pitwall_kafka::options::Options;
+use pitwall_kafka::partition;
+use pitwall_schemas::codec::{Avro, Reader};
+use pitwall_schemas::log::DeadLetter;
+use pitwall_schemas::{topics, wire};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use support::Deployment;
+use support::engine::{Engines, wait_for, wait_until_closed};
+use support::fed::Fed;
+use support::race::SILVERSTONE;
+
+const SESSION: i32 = 19_000;
+
+fn client(options: &Options) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", options.brokers.join(","));
+    config
+}
+
+/// Bytes that no ingest writes: none, noise, or noise that is framed and of a possible length.
+fn poison(seeded: &mut Seeded) -> Vec<u8> {
+    let length = seeded.below(200) as usize;
+    let mut bytes: Vec<u8> = (0..length).map(|_| seeded.below(256) as u8).collect();
+    if seeded.below(3) == 0 {
+        bytes.resize(200, 0x42);
+        bytes[0] = 0;
+    }
+    bytes
+}
+
+/// Every dead letter of messages that ingest did not write, by stream and offset.
+fn dead_letters(options: &Options) -> BTreeMap<(String, i64), DeadLetter> {
+    let topic = format!("{}{}", options.prefix, topics::DEAD_LETTERS);
+    let mut config = client(options);
+    config.set("group.id", "test").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut assignment = rdkafka::TopicPartitionList::new();
+    assignment.add_partition_offset(&topic, partition::of(SESSION, options.partitions), rdkafka::Offset::Beginning).unwrap();
+    consumer.assign(&assignment).unwrap();
+    let mut found = BTreeMap::new();
+    loop {
+        match consumer.poll(options.timeout()).expect("the broker answers") {
+            Ok(message) => {
+                let (_, record) = wire::split_frame(message.payload().unwrap()).unwrap();
+                let letter = DeadLetter::decode(&mut Reader::new(record)).unwrap();
+                if letter.seq < 0 {
+                    let place = (letter.stream.clone(), letter.offset);
+                    let twice = found.insert(place, letter);
+                    assert_eq!(twice, None, "a foreign message is buried once");
+                }
+            }
+            Err(KafkaError::PartitionEOF(_)) => return found,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn random_bytes_in_every_raw_topic_become_dead_letters_and_the_session_goes_on() {
+    let seed = std::env::var("PITWALL_POISON_SEED").ok().map_or(20_250_831, |seed| seed.parse().unwrap());
+    println!("seed {seed}");
+    let mut seeded = Seeded::new(seed);
+    let deployment = Deployment::new("poison", support::formula_1_streams());
+    let Deployment { options, streams } = &deployment;
+    let mut log = KafkaLog::open(options.clone(), streams.clone()).unwrap();
+    let mut fed = Fed::new(SILVERSTONE, SESSION, &mut log);
+    let samples = fed.records.len();
+    let number = partition::of(SESSION, options.partitions);
+    let producer: BaseProducer = client(options).create().unwrap();
+    let mut expected = BTreeMap::new();
+
+    let mut engines = Some(Engines::start(options, Limits::default()));
+    for part in 1..=4 {
+        fed.feed(&mut log, samples * part / 4);
+        for stream in &streams.raw {
+            let topic = format!("{}{}", options.prefix, topics::raw(stream.name));
+            let bytes = poison(&mut seeded);
+            producer.send(BaseRecord::to(&topic).partition(number).key(&partition::key(SESSION)).payload(&bytes)).unwrap();
+            producer.flush(options.timeout()).unwrap();
+            // Nobody else writes just now, so it is the last message.
+            let (_, end) = producer.client().fetch_watermarks(&topic, number, options.timeout()).unwrap();
+            expected.insert((stream.name.to_owned(), end - 1), bytes);
+        }
+        if part == 2 {
+            // One that is restored in the middle buries nothing twice.
+            let has_taken = |log: &KafkaLog| log.standing(SESSION).unwrap().is_some_and(|at| at.next_ingest_seq >= samples as i64 / 2);
+            wait_for("the first half is committed", || has_taken(&log));
+            engines.take().unwrap().stop().unwrap();
+            engines = Some(Engines::start(options, Limits::default()));
+        }
+    }
+    fed.end(&mut log);
+    wait_until_closed(&log, SESSION, &format!("seed {seed}"));
+    engines.take().unwrap().stop().unwrap();
+    fed.check(&mut log, &format!("seed {seed}"));
+
+    let found = dead_letters(options);
+    let places = |letters: &BTreeMap<(String, i64), _>| letters.keys().cloned().collect::<Vec<_>>();
+    let expected_places: Vec<_> = expected.keys().cloned().collect();
+    assert_eq!(places(&found), expected_places, "seed {seed}");
+    for (place, letter) in &found {
+        assert_eq!(letter.partition, number);
+        assert_eq!(&letter.payload, &expected[place], "its bytes are kept");
+        assert!(letter.reason.starts_with("PitWall's ingest did not write this: "), "{}", letter.reason);
+    }
+}
+
+#[test]
+fn a_fact_topic_that_is_deleted_ends_the_engine_with_its_name() {
+    let mut deployment = Deployment::new("deleted", support::formula_1_streams());
+    (deployment.options.transaction_timeout_ms, deployment.options.timeout_ms) = (3_000, 10_000);
+    let options = &deployment.options;
+    let mut log = KafkaLog::open(options.clone(), deployment.streams.clone()).unwrap();
+    let mut fed = Fed::new(SILVERSTONE, SESSION, &mut log);
+    let engines = Engines::start(options, Limits::default());
+    fed.feed(&mut log, fed.records.len() / 2);
+    wait_for("the engine works", || log.standing(SESSION).unwrap().is_some());
+    let topic = format!("{}{}", options.prefix, topics::facts("timing"));
+    let admin: AdminClient<DefaultClientContext> = client(options).create().unwrap();
+    for result in block_on(admin.delete_topics(&[&topic], &AdminOptions::new())).unwrap() {
+        result.unwrap();
+    }
+    fed.end(&mut log);
+    let error = engines.wait().unwrap_err().to_string();
+    assert!(error.contains(&format!("topic {topic} is not there")) && error.contains("pitwall topics create"), "{error}");
+}

@@ -33,6 +33,7 @@ impl Monitor {
         let address = listener.local_addr()?;
         if pitwall_edge::metrics::install().is_some() {
             pitwall_kafka::metrics::describe();
+            pitwall_scylla::metrics::describe();
         }
         Ok(Self { listener, address })
     }

@@ -85,7 +85,7 @@ impl RawReader {
                 match session.record(lane as u16, message) {
                     Ok(raw) => Ok(Some((raw.ingest_seq, raw))),
                     Err(reason) => {
-                        session.bury(lane, message, reason, foreign);
+                        session.bury(lane, message, &reason, foreign);
                         Ok(None)
                     }
                 }
@@ -148,7 +148,7 @@ impl Wanted {
         })
     }
 
-    fn bury(&self, lane: usize, message: &BorrowedMessage<'_>, reason: String, foreign: &mut Vec<DeadLetter>) {
+    fn bury(&self, lane: usize, message: &BorrowedMessage<'_>, reason: &str, foreign: &mut Vec<DeadLetter>) {
         ::metrics::counter!(metrics::FOREIGN).increment(1);
         let session_key = self.progress.session_key;
         if foreign.len() >= self.options.foreign_messages_max {

@@ -13,14 +13,18 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency as Answers;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 
 use crate::error::{Failure, ScyllaError};
+use crate::metrics;
 use crate::options::{Consistency, Options};
 
 /// A connection and the threads that serve it. The calls of a store block, so the connection has a runtime of its own.
 pub(crate) struct Client {
     pub(crate) options: Options,
     pub(crate) session: Session,
+    /// As many permits as writes may be under way.
+    pub(crate) in_flight: Semaphore,
     /// Present until it is dropped.
     runtime: Option<Runtime>,
 }
@@ -62,7 +66,8 @@ impl Client {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("cql").enable_all().build();
         let runtime = runtime.map_err(|error| ScyllaError::Threads(error.to_string()))?;
         let session = runtime.block_on(attempt(&options, "connecting", async || Ok(builder.build().await?)))?;
-        Ok(Self { options, session, runtime: Some(runtime) })
+        let in_flight = Semaphore::new(options.in_flight_max.clamp(1, Semaphore::MAX_PERMITS));
+        Ok(Self { options, session, in_flight, runtime: Some(runtime) })
     }
 
     /// Waits for work on the connection.
@@ -153,6 +158,7 @@ async fn attempt<T>(
         if failures >= options.attempts_max {
             return Err(ScyllaError::Unreachable { contact_points: contact_points(), doing, reason });
         }
+        ::metrics::counter!(metrics::RETRIES).increment(1);
         tracing::debug!(doing, reason, failures, "a request is tried again");
         tokio::time::sleep(options.pause(failures)).await;
     }

@@ -5,6 +5,7 @@
 
 mod client;
 pub mod error;
+pub mod metrics;
 pub mod migrations;
 pub mod options;
 mod place;

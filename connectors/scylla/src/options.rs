@@ -30,12 +30,16 @@ pub struct Options {
     pub retry_ms_min: u64,
     /// The longest pause before a request is tried again, ms.
     pub retry_ms_max: u64,
-    /// Writes under way at a time. More wait until one is answered.
+    /// Writes of this process under way at a time. More wait until one is answered.
     pub in_flight_max: usize,
     /// Rows of one write. More go with the next.
     pub batch_rows_max: usize,
     /// Bytes of one write. More go with the next; a larger row goes alone. Cassandra refuses batches above 50 KiB unless it is told not to.
     pub batch_bytes_max: usize,
+    /// Facts that a sink stores at a time. More wait in the log. An engine's commit is stored in one go when it has fewer.
+    pub sink_facts_max: usize,
+    /// How often a sink looks for new facts when it has stored all, ms.
+    pub sink_interval_ms: u64,
     /// Rows of one page of a read.
     pub page_rows_max: i32,
 }
@@ -71,6 +75,8 @@ impl Default for Options {
             in_flight_max: 64,
             batch_rows_max: 100,
             batch_bytes_max: 32 << 10,
+            sink_facts_max: 8_192,
+            sink_interval_ms: 50,
             page_rows_max: 5_000,
         }
     }

@@ -111,6 +111,7 @@ impl Connected {
 
     /// One write of rows that lie in one partition: an unlogged batch of these is applied as one mutation.
     async fn send<R: SerializeRow>(&self, statement: &PreparedStatement, rows: &[R]) -> Result<(), ScyllaError> {
+        let _permit = self.client.in_flight.acquire().await;
         if let [row] = rows {
             return self.client.execute("writing facts", statement, row).await;
         }

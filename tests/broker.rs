@@ -2,7 +2,6 @@
 //!
 //! `PITWALL_BROKER_SEED` changes when; it is printed.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "this test starts processes and waits for them")]
 
 mod deployment;

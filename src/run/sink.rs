@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use pitwall_engine::log::{SinkError, StateStore, store_next};
+use pitwall_engine::log::{SinkError, store_next};
 use pitwall_kafka::client::KafkaLogError;
 use pitwall_kafka::log::{FactEnd, KafkaLog};
 use pitwall_kafka::members::{self, Trouble};

@@ -1,7 +1,6 @@
 //! A broker of its own for a test that kills it, through `docker/services` on ports and with data of its own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "these tests start processes and wait for them")]
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -2,8 +2,6 @@
 //!
 //! `PITWALL_REBALANCE_SEED` changes when; it is printed.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use std::thread;

@@ -1,7 +1,5 @@
 //! The conformance suite over the store on a real CQL server.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use pitwall_engine::conformance;

@@ -1,7 +1,5 @@
 //! Making and changing the tables on a real CQL server.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use pitwall_scylla::error::ScyllaError;

@@ -22,6 +22,7 @@ mod kafka;
 mod live;
 mod logged;
 mod logging;
+mod migrate;
 mod monitor;
 mod progress;
 mod reader;
@@ -85,6 +86,7 @@ enum Command {
     Graph(graph::Arguments),
     Config(config::Arguments),
     Topics(topics::Arguments),
+    Migrate(migrate::Arguments),
     Ingest(ingest::Arguments),
     Run(run::Arguments),
     Completions(completions::Arguments),
@@ -101,6 +103,7 @@ impl Command {
             Self::Rebuild(arguments) => arguments.overrides(),
             Self::Rollback(arguments) => arguments.overrides(),
             Self::Topics(arguments) => arguments.overrides(),
+            Self::Migrate(arguments) => arguments.overrides(),
             Self::Ingest(arguments) => arguments.overrides(),
             Self::Run(arguments) => arguments.overrides(),
             _ => Vec::new(),
@@ -123,6 +126,7 @@ impl Command {
             Self::Graph(arguments) => graph::run(arguments, settings, out),
             Self::Config(arguments) => config::run(arguments, effective, out),
             Self::Topics(arguments) => topics::run(arguments, settings, out),
+            Self::Migrate(arguments) => migrate::run(arguments, settings, out),
             Self::Ingest(arguments) => ingest::run(arguments, settings, out),
             Self::Run(arguments) => run::run(arguments, settings, out),
             Self::Completions(arguments) => completions::run(arguments, out),

@@ -11,11 +11,13 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 
 use crate::kafka;
+use crate::migrate;
 use crate::monitor::Monitor;
 use crate::settings::{Override, Settings};
 
 mod edge;
 mod engine;
+mod sink;
 
 /// Run roles of a deployment on Kafka until told to stop.
 ///
@@ -26,6 +28,7 @@ mod engine;
 #[command(after_help = "Examples:
   pitwall topics create && pitwall run --roles engine
   pitwall run --roles engine --monitor 127.0.0.1:9100
+  pitwall migrate && pitwall run --roles engine,sink
   pitwall run --roles edge --listen 0.0.0.0:8080")]
 pub(crate) struct Arguments {
     /// What this process does.
@@ -39,12 +42,16 @@ pub(crate) struct Arguments {
     monitor: Option<SocketAddr>,
     #[command(flatten)]
     kafka: kafka::Flags,
+    #[command(flatten)]
+    store: migrate::Flags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Role {
     /// Derive facts from raw records: a thread for each partition that the group gives to this process.
     Engine,
+    /// Store committed facts on a CQL server. While that cannot be reached they wait in the log.
+    Sink,
     /// Serve dashboard, REST and WebSocket from what engines commit. A new edge reads the log from its beginning and is ready then.
     Edge,
 }
@@ -58,6 +65,7 @@ impl Role {
     fn prepare(self, settings: &Settings) -> Result<Prepared> {
         match self {
             Self::Engine => engine::prepare(settings),
+            Self::Sink => sink::prepare(settings),
             Self::Edge => edge::prepare(settings),
         }
     }
@@ -76,6 +84,7 @@ type Run = Box<dyn FnOnce(&AtomicBool) -> Result<()> + Send>;
 impl Arguments {
     pub(crate) fn overrides(&self) -> Vec<Override> {
         let mut overrides = self.kafka.overrides();
+        overrides.extend(self.store.overrides());
         overrides.extend(Override::of("edge.listen", "--listen", self.listen));
         overrides
     }
@@ -91,6 +100,7 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
     let prepare = |role: &Role| role.prepare(settings).map(|prepared| (role.name(), prepared));
     let prepared = roles.iter().map(prepare).collect::<Result<Vec<_>>>()?;
     pitwall_kafka::metrics::describe();
+    pitwall_scylla::metrics::describe();
     let names: Vec<&str> = prepared.iter().map(|(name, _)| name.as_str()).collect();
     writeln!(out, "PitWall: {} on Kafka at {}", names.join(", "), settings.kafka.brokers.join(","))?;
     for notice in prepared.iter().filter_map(|(_, prepared)| prepared.notice.as_ref()) {

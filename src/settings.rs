@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) data: pitwall_embedded::data::Options,
     pub(crate) edge: pitwall_edge::Options,
     pub(crate) kafka: pitwall_kafka::options::Options,
+    pub(crate) scylla: pitwall_scylla::options::Options,
     pub(crate) limits: Limits,
 }
 

@@ -320,14 +320,31 @@ pub fn bring_up_to_date<L: EventLog, T: StateStore>(
 ) -> Result<usize, SinkError<L::Error, T::Error>> {
     let mut stored = 0;
     loop {
-        let next = store.next_fact_seq(session_key, epoch).map_err(SinkError::Store)?;
-        let facts = log.facts(session_key, epoch, next, facts_max).map_err(SinkError::Log)?;
+        let facts = store_next(log, store, session_key, epoch, facts_max)?;
         if facts.is_empty() {
             return Ok(stored);
         }
-        store.store(session_key, epoch, &facts).map_err(SinkError::Store)?;
-        stored += facts.len();
+        stored += facts.end.abs_diff(facts.start) as usize;
     }
+}
+
+/// One step of [`bring_up_to_date`]. Returns the numbers of the facts it stored, an empty range when the store has all.
+///
+/// # Errors
+/// As [`bring_up_to_date`].
+pub fn store_next<L: EventLog, T: StateStore>(
+    log: &mut L,
+    store: &mut T,
+    session_key: i32,
+    epoch: i32,
+    facts_max: usize,
+) -> Result<Range<u64>, SinkError<L::Error, T::Error>> {
+    let next = store.next_fact_seq(session_key, epoch).map_err(SinkError::Store)?;
+    let facts = log.facts(session_key, epoch, next, facts_max).map_err(SinkError::Log)?;
+    if !facts.is_empty() {
+        store.store(session_key, epoch, &facts).map_err(SinkError::Store)?;
+    }
+    Ok(next..next + facts.len() as u64)
 }
 
 /// Why a store could not be brought up to date.

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "these tests start processes and wait for them")]
 
 pub(crate) mod broker;
+pub(crate) mod keyspace;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -24,6 +25,8 @@ pub(crate) struct Deployment {
     /// What goes before the name of every topic and group.
     pub(crate) prefix: String,
     partitions: i32,
+    /// Further settings, as variables.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Deployment {
@@ -39,9 +42,14 @@ impl Deployment {
         let broker = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
         assert!(broker.is_ok(), "no Kafka at {address}: start it with `docker/services up kafka`");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        let deployment = Self { address, prefix: format!("test-{name}-{}-{now}.", std::process::id()), partitions };
+        let deployment = Self { address, prefix: format!("test-{name}-{}-{now}.", std::process::id()), partitions, settings: Vec::new() };
         deployment.told(&["topics", "create"]);
         deployment
+    }
+
+    /// Sets something for every command from now on.
+    pub(crate) fn set(&mut self, variable: &'static str, value: &str) {
+        self.settings.push((variable, value.to_owned()));
     }
 
     /// `pitwall` with the settings of this deployment.
@@ -53,7 +61,8 @@ impl Deployment {
             .env("PITWALL_KAFKA__PREFIX", &self.prefix)
             .env("PITWALL_KAFKA__PARTITIONS", self.partitions.to_string())
             .env("PITWALL_KAFKA__SESSION_TIMEOUT_MS", "2000")
-            .env("PITWALL_KAFKA__TIMEOUT_MS", "10000");
+            .env("PITWALL_KAFKA__TIMEOUT_MS", "10000")
+            .envs(self.settings.iter().cloned());
         command
     }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pitwall_engine::Micros;
 use pitwall_engine::facts::{EncodedFact, FactBatch, Kind};
 use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
@@ -31,7 +32,7 @@ use crate::metrics;
 use crate::options::Options;
 use crate::partition;
 use crate::raw::{RawReader, RecordedSession};
-use crate::scan::{Scan, bounds};
+use crate::scan::{Scan, bounds, starts_after};
 use crate::schemas::{SchemaIds, Streams};
 use crate::topics as deployment;
 use crate::writer::{Keeper, Outgoing, Writer, deadline, is_before};
@@ -103,8 +104,27 @@ struct Blocks {
     standing: Option<Standing>,
     /// Last record and offset of each.
     offsets: Vec<(u64, i64)>,
-    /// The fact number that comes next, by epoch.
-    next_fact_seq: BTreeMap<i32, u64>,
+    /// How far the facts went with each block, by epoch.
+    facts: BTreeMap<i32, Vec<FactsUntil>>,
+}
+
+/// How far a session's facts go at the end of a block.
+#[derive(Debug, Clone, Copy)]
+struct FactsUntil {
+    next_fact_seq: u64,
+    /// When the block's last record was known: facts of later blocks are known later.
+    known_at: Micros,
+}
+
+/// How far the facts of a session's epoch go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FactEnd {
+    /// The session.
+    pub session_key: i32,
+    /// The epoch.
+    pub epoch: i32,
+    /// The fact number that comes next.
+    pub next_fact_seq: u64,
 }
 
 /// Reads a session's facts of one epoch.
@@ -184,6 +204,23 @@ impl KafkaLog {
         let mut partition = lock(&partition);
         partition.know_ledger(&self.shared)?;
         Ok(partition.sessions.get(&session_key).and_then(|blocks| blocks.standing))
+    }
+
+    /// How far the committed facts of a partition's sessions go.
+    ///
+    /// # Errors
+    /// When the log cannot be reached.
+    pub fn fact_ends(&self, partition: i32) -> Result<Vec<FactEnd>, KafkaLogError> {
+        let partition = self.shared.partition(partition)?;
+        let mut partition = lock(&partition);
+        partition.know_ledger(&self.shared)?;
+        let ends = partition.sessions.iter().flat_map(|(&session_key, blocks)| {
+            blocks
+                .facts
+                .iter()
+                .filter_map(move |(&epoch, facts)| Some(FactEnd { session_key, epoch, next_fact_seq: facts.last()?.next_fact_seq }))
+        });
+        Ok(ends.collect())
     }
 
     /// Where a session's source stands; `None` when it has none.
@@ -500,7 +537,10 @@ impl Partition {
                 is_closed: block.records.last().is_some_and(|record| ledger::is_closing(record)),
                 facts_hash: Digest(block.facts_hash),
             });
-            blocks.next_fact_seq.insert(block.epoch, block.next_fact_seq as u64);
+            blocks.facts.entry(block.epoch).or_default().push(FactsUntil {
+                next_fact_seq: block.next_fact_seq as u64,
+                known_at: block.records.last().map(|record| record.known_at).unwrap_or_default(),
+            });
             Ok(())
         })
     }
@@ -661,6 +701,10 @@ impl EventLog for KafkaLog {
         let until = from_fact_seq.saturating_add(facts_max as u64).min(end);
         let mut facts = FactBatch::default();
         if until <= from_fact_seq {
+            if self.standing(session_key)?.is_some_and(|standing| standing.is_closed) {
+                // Nobody waits for more.
+                self.facts.remove(&session_key);
+            }
             return Ok(facts);
         }
         if self.facts.get(&session_key).is_none_or(|reader| reader.epoch != epoch || reader.next != from_fact_seq) {
@@ -700,7 +744,8 @@ impl Shared {
         let (_, partition) = self.partition_of(session_key)?;
         let mut partition = lock(&partition);
         let known = |partition: &Partition| {
-            partition.sessions.get(&session_key).and_then(|blocks| blocks.next_fact_seq.get(&epoch)).copied().unwrap_or(0)
+            let facts = partition.sessions.get(&session_key).and_then(|blocks| blocks.facts.get(&epoch)?.last());
+            facts.map_or(0, |until| until.next_fact_seq)
         };
         if known(&partition) <= from_fact_seq {
             partition.know_ledger(self)?;
@@ -708,10 +753,23 @@ impl Shared {
         Ok(known(&partition))
     }
 
+    /// A reader of the facts from `next` on. It begins where they may first lie, so that going on costs no reading from the start.
     fn fact_reader(&self, session_key: i32, epoch: i32, next: u64) -> Result<FactReader, KafkaLogError> {
-        let topic = |name: &str| self.topic(&topics::facts(name));
-        let starts = self.streams.kinds.iter().map(|kind| Start { topic: topic(kind.name), offset: 0 }).collect();
         let partition = partition::of(session_key, self.options.partitions);
+        let known_after = {
+            let partition = self.partition(partition)?;
+            let partition = lock(&partition);
+            let facts = partition.sessions.get(&session_key).and_then(|blocks| blocks.facts.get(&epoch));
+            facts.and_then(|facts| {
+                let before = facts.partition_point(|until| until.next_fact_seq <= next).checked_sub(1)?;
+                facts.get(before).map(|until| until.known_at)
+            })
+        };
+        let topics = self.streams.kinds.iter().map(|kind| self.topic(&topics::facts(kind.name))).collect();
+        let starts = match known_after {
+            Some(known_after) => starts_after(&self.options, partition, topics, known_after)?,
+            None => topics.into_iter().map(|topic| Start { topic, offset: 0 }).collect(),
+        };
         let lanes = Lanes::open(&self.options, partition, starts, Some(next as i64), self.options.read_ahead_bytes_max)?;
         Ok(FactReader { lanes, epoch, next })
     }

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pitwall_engine::Micros;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -10,6 +11,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::client::{Context, KafkaLogError};
+use crate::lanes::Start;
 use crate::options::Options;
 
 /// One partition of one topic, and how far it has been read.
@@ -133,6 +135,38 @@ pub(crate) fn bounds(
             Err(error) => return Err(options.trouble(topic, &error)),
         }
     }
+}
+
+/// Where to begin reading topics whose records wanted were known after `known_after`. None is skipped: messages carry their records' times
+/// in milliseconds, and the broker's index of them may pass over others of the very millisecond asked for, so one before is asked for.
+/// Sessions of other times in the same partition may only make it begin earlier.
+pub(crate) fn starts_after(
+    options: &Options,
+    partition: i32,
+    topics: Vec<String>,
+    known_after: Micros,
+) -> Result<Vec<Start>, KafkaLogError> {
+    let doing = || format!("looking for records after {known_after}");
+    let consumer: BaseConsumer<Context> =
+        options.consumer()?.create_with_context(Context).map_err(|error| options.trouble(doing(), &error))?;
+    let mut wanted = TopicPartitionList::new();
+    let mut starts = Vec::new();
+    for topic in topics {
+        let added = wanted.add_partition_offset(&topic, partition, Offset::Offset((known_after.0 / 1_000 - 1).max(0)));
+        added.map_err(|error| options.trouble(doing(), &error))?;
+        // A topic that has no such record yet is read from where it ended before it was asked.
+        let (_, end) = bounds(options, &consumer, &topic, partition)?;
+        starts.push(Start { topic, offset: end });
+    }
+    let found = consumer.offsets_for_times(wanted, options.timeout()).map_err(|error| options.trouble(doing(), &error))?;
+    for start in &mut starts {
+        if let Some(element) = found.find_partition(&start.topic, partition)
+            && let Offset::Offset(offset) = element.offset()
+        {
+            start.offset = offset.min(start.offset);
+        }
+    }
+    Ok(starts)
 }
 
 /// Whether an error of a consumer passes by itself: connections come and go, and librdkafka goes on.

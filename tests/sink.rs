@@ -1,0 +1,74 @@
+//! The role `sink` as whole processes: what the CQL server holds in the end is what a backtest derives.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod deployment;
+
+use std::path::{Path, PathBuf};
+
+use deployment::keyspace::Keyspace;
+use deployment::{Deployment, wait_for};
+use pitwall_engine::log::StateStore;
+
+const DUTCH: i32 = 9_920;
+
+fn race() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dutch_2025_race.avro")
+}
+
+/// Number and hash of the facts of a backtest.
+fn backtest(deployment: &Deployment, archive: &str) -> (u64, String) {
+    let folder = tempfile::tempdir().unwrap();
+    deployment.told(&["backtest", archive, "--out", folder.path().to_str().unwrap(), "--quiet"]);
+    let manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("manifest.json")).unwrap()).unwrap();
+    (manifest["facts"].as_u64().unwrap(), manifest["facts_hash"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn sinks_killed_and_replaced_store_every_fact_of_a_race() {
+    let archive = race();
+    let archive = archive.to_str().unwrap();
+    let mut deployment = Deployment::new("sink", 2);
+    let (facts, facts_hash) = backtest(&deployment, archive);
+    let keyspace = Keyspace::new(&mut deployment);
+    deployment.set("PITWALL_SCYLLA__SINK_FACTS_MAX", "2000");
+    let mut store = keyspace.open();
+
+    let engine = deployment.start("engine");
+    let first = deployment.start("sink");
+    deployment.told(&["ingest", "archive", archive]);
+    let is_under_way = |from: u64, store: &mut pitwall_scylla::store::ScyllaStore| {
+        let next = store.next_fact_seq(DUTCH, 0).unwrap();
+        (next > from).then_some(next)
+    };
+    let begun = wait_for("facts are stored", || is_under_way(0, &mut store));
+    first.signal("KILL");
+    drop(first);
+    assert!(begun < facts, "the sink is killed in the middle");
+
+    let second = deployment.start("sink");
+    wait_for("the second sink goes on", || is_under_way(begun, &mut store));
+    second.signal("KILL");
+    drop(second);
+
+    let last = deployment.start("sink");
+    wait_for("every fact is stored", || (store.next_fact_seq(DUTCH, 0).unwrap() == facts).then_some(()));
+    assert_eq!(keyspace.hash_of_facts(DUTCH), (facts, facts_hash));
+    wait_for("the back-log is gone", || (last.metric("pitwall_sink_backlog_facts") == Some(0.0)).then_some(()));
+    for process in [engine, last] {
+        assert!(process.stop().success(), "a process that is told to stop ends well");
+    }
+}
+
+#[test]
+fn a_sink_without_its_tables_says_what_to_do() {
+    let mut deployment = Deployment::new("untabled", 2);
+    let keyspace = Keyspace::new(&mut deployment);
+    deployment.set("PITWALL_SCYLLA__KEYSPACE", "nobody_made_this");
+    let complaint = deployment.complaint(&["run", "--roles", "sink"]);
+    assert!(complaint.contains("run `pitwall migrate`"), "{complaint}");
+    drop(keyspace);
+    deployment.set("PITWALL_SCYLLA__CONTACT_POINTS", "127.0.0.1:1");
+    let complaint = deployment.complaint(&["run", "--roles", "sink"]);
+    assert!(complaint.contains("CQL at 127.0.0.1:1: connecting") && complaint.contains("scylla.contact_points"), "{complaint}");
+}

@@ -81,9 +81,7 @@ async fn serve(archive: Archive, as_session: Option<i32>, flags: &Flags, setting
         let readers = data.log.readers(session.session_key)?;
         let readers = readers.with_context(|| format!("session {} has no commit", session.session_key))?;
         hub.open(session.session_key, &readers.head, &*reader)?;
-        if let Some(epoch) = readers.instead_of {
-            hub.roll_back(session.session_key, epoch);
-        }
+        hub.roll_back(session.session_key, readers.instead_of);
     }
 
     let session_key = as_session.unwrap_or_else(|| archive.session_key());

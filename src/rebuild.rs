@@ -8,7 +8,9 @@ use clap::Args;
 use pitwall_embedded::data::DataDirectory;
 use pitwall_embedded::sink::Sink;
 use pitwall_engine::commit::Engine;
+use pitwall_engine::log::Head;
 
+use crate::kafka;
 use crate::logged;
 use crate::settings::{Override, Settings};
 
@@ -21,23 +23,46 @@ use crate::settings::{Override, Settings};
 #[command(after_help = "Examples:
   pitwall rebuild
   pitwall rebuild 9920 --data-dir pitwall-data
+  pitwall rebuild --on-kafka
   pitwall compare pitwall-data --epochs 0 1             what that has changed")]
 pub(crate) struct Arguments {
     /// The sessions, by number [default: all].
     #[arg(value_name = "SESSION")]
     sessions: Vec<i32>,
     /// A data directory that no process uses [default: setting live.directory, pitwall-data].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "on_kafka")]
     data_dir: Option<PathBuf>,
+    /// A deployment on Kafka instead: whoever has the session's partition gives it up for that long.
+    #[arg(long)]
+    on_kafka: bool,
+    #[command(flatten)]
+    kafka: kafka::Flags,
 }
 
 impl Arguments {
     pub(crate) fn overrides(&self) -> Vec<Override> {
-        Override::of("live.directory", "--data-dir", self.data_dir.as_ref()).into_iter().collect()
+        let mut overrides = self.kafka.overrides();
+        overrides.extend(Override::of("live.directory", "--data-dir", self.data_dir.as_ref()));
+        overrides
+    }
+}
+
+impl Arguments {
+    /// The sessions named, or all that are there.
+    fn chosen(&self, mut there: Vec<i32>) -> Result<Vec<i32>> {
+        if let Some(missing) = self.sessions.iter().find(|session| !there.contains(session)) {
+            bail!("there is no session {missing}; there are {there:?}");
+        }
+        there.retain(|session| self.sessions.is_empty() || self.sessions.contains(session));
+        Ok(there)
     }
 }
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
+    if arguments.on_kafka { on_kafka(arguments, settings, out) } else { in_directory(arguments, settings, out) }
+}
+
+fn in_directory(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
     let directory = &settings.live.directory;
     if !DataDirectory::is_one(directory) {
         bail!("{}: this is no data directory: name one with --data-dir", directory.display());
@@ -45,12 +70,8 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
     let kinds = pitwall_operators::graph(&settings.limits)?.kinds().to_vec();
     let data = DataDirectory::open(directory, &kinds, settings.data.clone())?;
     let catalogue = data.log.catalogue()?;
-    let held: Vec<i32> = catalogue.iter().map(|session| session.session_key).collect();
-    if let Some(missing) = arguments.sessions.iter().find(|session| !held.contains(session)) {
-        bail!("{}: there is no session {missing}; there are {held:?}", directory.display());
-    }
-    for session in catalogue.iter().filter(|session| arguments.sessions.is_empty() || arguments.sessions.contains(&session.session_key)) {
-        let (session_key, before) = (session.session_key, session.head);
+    for session_key in arguments.chosen(catalogue.iter().map(|session| session.session_key).collect())? {
+        let Some(before) = data.log.head(session_key)? else { continue };
         let quality = logged::quality(&data.log, session_key, before.epoch)?;
         let limits = settings.limits.clone();
         let graph = move || {
@@ -58,15 +79,35 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Wri
             graph.for_session(session_key, 0, quality)
         };
         let engine = Engine::start(data.log.clone(), session_key, graph, settings.limits.clone())?;
-        let head = engine.head().context("a catalogued session has a commit")?;
-        if head.epoch == before.epoch {
-            writeln!(out, "session {session_key}: epoch {} is of these operators already", head.epoch)?;
-        } else {
-            let (epoch, facts, hash) = (head.epoch, head.next_fact_seq, head.facts_hash);
-            writeln!(out, "session {session_key}: epoch {} -> {epoch}, {facts} facts, facts hash {hash}", before.epoch)?;
-        }
+        tell(session_key, before.epoch, engine.head(), out)?;
     }
     // What readers ask for by key is stored before this ends.
     Sink::start(data.log, data.store)?.flush();
+    Ok(())
+}
+
+fn on_kafka(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
+    let log = kafka::open(settings)?;
+    let mut sources = Vec::new();
+    for partition in 0..settings.kafka.partitions {
+        sources.extend(log.sources(partition)?);
+    }
+    for session_key in arguments.chosen(sources.iter().map(|source| source.session_key).collect())? {
+        let Some(source) = sources.iter().find(|source| source.session_key == session_key) else { continue };
+        let Some(before) = log.standing(session_key)? else { continue };
+        let (graph, known) = (kafka::graph_of(&settings.limits), source.clone());
+        let engine = Engine::start(log.clone(), session_key, move || graph(&known), settings.limits.clone())?;
+        tell(session_key, before.epoch, engine.head(), out)?;
+    }
+    Ok(())
+}
+
+fn tell(session_key: i32, before: i32, head: Option<&Head>, out: &mut impl Write) -> Result<()> {
+    let Head { epoch, next_fact_seq, facts_hash, .. } = head.context("a session that is there has a commit")?;
+    if *epoch == before {
+        writeln!(out, "session {session_key}: epoch {epoch} is of these operators already")?;
+    } else {
+        writeln!(out, "session {session_key}: epoch {before} -> {epoch}, {next_fact_seq} facts, facts hash {facts_hash}")?;
+    }
     Ok(())
 }

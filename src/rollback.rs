@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use pitwall_embedded::data::DataDirectory;
 
+use crate::kafka;
 use crate::settings::{Override, Settings};
 
 /// Have readers of a session see an epoch before, or the current one again.
@@ -16,7 +17,8 @@ use crate::settings::{Override, Settings};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pitwall rollback 9920 0
-  pitwall rollback 9920 1 --data-dir pitwall-data")]
+  pitwall rollback 9920 1 --data-dir pitwall-data
+  pitwall rollback 9920 0 --on-kafka")]
 pub(crate) struct Arguments {
     /// The session, by number.
     #[arg(value_name = "SESSION")]
@@ -25,17 +27,29 @@ pub(crate) struct Arguments {
     #[arg(value_name = "EPOCH")]
     epoch: i32,
     /// A data directory that no process uses [default: setting live.directory, pitwall-data].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "on_kafka")]
     data_dir: Option<PathBuf>,
+    /// A deployment on Kafka instead: its edges follow within a second.
+    #[arg(long)]
+    on_kafka: bool,
+    #[command(flatten)]
+    kafka: kafka::Flags,
 }
 
 impl Arguments {
     pub(crate) fn overrides(&self) -> Vec<Override> {
-        Override::of("live.directory", "--data-dir", self.data_dir.as_ref()).into_iter().collect()
+        let mut overrides = self.kafka.overrides();
+        overrides.extend(Override::of("live.directory", "--data-dir", self.data_dir.as_ref()));
+        overrides
     }
 }
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
+    if arguments.on_kafka {
+        let readers = kafka::open(settings)?.roll_back(arguments.session, arguments.epoch)?;
+        writeln!(out, "readers of session {} see epoch {} of 0 to {}", readers.session_key, readers.epoch, readers.instead_of)?;
+        return Ok(());
+    }
     let directory = &settings.live.directory;
     if !DataDirectory::is_one(directory) {
         bail!("{}: this is no data directory: name one with --data-dir", directory.display());

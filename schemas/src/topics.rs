@@ -13,6 +13,8 @@ pub const DEAD_LETTERS: &str = "pitwall.dead_letters.v1";
 pub const CONTROL: &str = "pitwall.control.v1";
 /// Which source feeds a session and how far it got, compacted.
 pub const SOURCES: &str = "pitwall.sources.v1";
+/// Sessions whose readers are to see an epoch before the newest, compacted.
+pub const READERS: &str = "pitwall.readers.v1";
 
 /// The topic of a raw OpenF1 collection, e.g. `openf1.car_data.v1`.
 #[must_use]

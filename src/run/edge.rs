@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use pitwall_edge::{Bound, Hub};
@@ -19,6 +19,7 @@ use pitwall_engine::log::{CommitUnit, Committed, EventLog, Fence};
 use pitwall_kafka::follow::{Followed, Follower};
 use pitwall_kafka::log::KafkaLog;
 use pitwall_kafka::members::Trouble;
+use pitwall_schemas::log::ReadersEpoch;
 use tokio::runtime::Runtime;
 
 use super::Prepared;
@@ -30,6 +31,8 @@ use crate::settings::Settings;
 const STOP_POLL: Duration = Duration::from_millis(50);
 /// How long is waited after trouble before the log is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often is looked which epochs readers are to see.
+const READERS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn prepare(settings: &Settings) -> Result<Prepared> {
     let log = kafka::open(settings)?;
@@ -95,6 +98,7 @@ impl Edge {
         let mut mirror = Mirror { log: self.mirror.clone(), fences: BTreeMap::new() };
         let mut sessions = BTreeSet::new();
         let mut is_live = false;
+        let mut rollbacks = Rollbacks::default();
         while !is_stopping.load(Ordering::Relaxed) {
             match follower.next_commit() {
                 Ok(Some(followed)) => {
@@ -107,9 +111,11 @@ impl Edge {
                     }
                 }
                 Ok(None) if !is_live && follower.has_caught_up() => {
+                    self.turn_readers(partition, &mut rollbacks, |_| Ok(()))?;
                     self.show(&sessions)?;
                     is_live = true;
                 }
+                Ok(None) if is_live => self.turn_readers(partition, &mut rollbacks, |session_key| self.show_session(session_key))?,
                 Ok(None) => {}
                 Err(error) => {
                     let error = self.log.certain(error);
@@ -127,9 +133,7 @@ impl Edge {
     /// Shows the sessions that a partition held when the edge began. The edge is ready when it has those of all partitions.
     fn show(&self, sessions: &BTreeSet<i32>) -> Result<()> {
         for &session_key in sessions {
-            if let Some(head) = self.mirror.head(session_key)? {
-                self.hub.open(session_key, &head, &*self.reader)?;
-            }
+            self.show_session(session_key)?;
         }
         let behind = self.behind.fetch_sub(1, Ordering::AcqRel) - 1;
         metrics::gauge!(pitwall_kafka::metrics::BEHIND).set(behind as f64);
@@ -139,10 +143,50 @@ impl Edge {
         Ok(())
     }
 
+    fn show_session(&self, session_key: i32) -> Result<()> {
+        if let Some(readers) = self.mirror.readers(session_key)? {
+            self.hub.open(session_key, &readers.head, &*self.reader)?;
+            self.hub.roll_back(session_key, readers.instead_of);
+        }
+        Ok(())
+    }
+
+    /// Takes over, now and then, which epochs readers were told to see, and hands every session where that is news to `show`.
+    fn turn_readers(&self, partition: i32, rollbacks: &mut Rollbacks, show: impl Fn(i32) -> Result<()>) -> Result<()> {
+        if rollbacks.looked.is_some_and(|looked| looked.elapsed() < READERS_INTERVAL) {
+            return Ok(());
+        }
+        rollbacks.looked = Some(Instant::now());
+        let readers = match self.log.readers(partition) {
+            Ok(readers) => readers,
+            Err(error) => {
+                tracing::warn!(partition, %error, "readers stay at the epochs they see until the log answers again");
+                return Ok(());
+            }
+        };
+        for ReadersEpoch { session_key, epoch, instead_of } in readers {
+            // One written before the newest epoch began is void.
+            let is_void = self.mirror.head(session_key)?.is_none_or(|head| head.epoch != instead_of);
+            if !is_void && rollbacks.taken.insert(session_key, (epoch, instead_of)) != Some((epoch, instead_of)) {
+                self.mirror.roll_back(session_key, epoch)?;
+                show(session_key)?;
+            }
+        }
+        Ok(())
+    }
+
     fn announce(&self, followed: &Followed) {
         let Followed { session_key, head, records, facts, .. } = followed;
         self.hub.committed(&Committed { session_key: *session_key, head: *head, facts, records: *records, halted: None });
     }
+}
+
+/// Which epochs a partition's readers were told to see, as far as that has been taken over.
+#[derive(Default)]
+struct Rollbacks {
+    looked: Option<Instant>,
+    /// Epoch, and the newest one then, by session.
+    taken: BTreeMap<i32, (i32, i32)>,
 }
 
 /// Writes what was committed elsewhere.

@@ -409,10 +409,11 @@ impl Hub {
         self.latest.store(i64::from(committed.session_key), Ordering::Release);
     }
 
-    /// Keeps readers of a session at the epoch that [`open`](Self::open) showed them, until one comes that is newer than `instead_of`.
-    pub fn roll_back(&self, session_key: i32, instead_of: i32) {
+    /// Keeps readers of a session at the epoch that [`open`](Self::open) showed them, until one comes that is newer than `instead_of`; `None`
+    /// lets them go forward.
+    pub fn roll_back(&self, session_key: i32, instead_of: Option<i32>) {
         if let Some(feed) = self.feed(session_key) {
-            feed.rolled_back_from.store(i64::from(instead_of), Ordering::Release);
+            feed.rolled_back_from.store(instead_of.map_or(-1, i64::from), Ordering::Release);
         }
     }
 

@@ -23,6 +23,19 @@ pub enum KafkaLogError {
         /// Why it failed.
         reason: String,
     },
+    /// The log holds no such session.
+    #[error("the log holds no session {0}")]
+    NoSession(i32),
+    /// A session never had this epoch.
+    #[error("session {session_key} has no epoch {epoch}: its current one is {current}")]
+    NoEpoch {
+        /// The session.
+        session_key: i32,
+        /// The epoch asked for.
+        epoch: i32,
+        /// The one it has.
+        current: i32,
+    },
     /// A setting is none of librdkafka's.
     #[error("kafka.properties: {0}: give librdkafka's settings as NAME=VALUE")]
     Property(String),

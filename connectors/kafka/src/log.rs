@@ -18,7 +18,7 @@ use pitwall_engine::hash::Digest;
 use pitwall_engine::ledger;
 use pitwall_engine::log::{AppendError, CommitError, CommitUnit, EventLog, Fence, NewRaw, RawLog, SessionState, StoredRaw};
 use pitwall_schemas::codec::{Avro, Reader};
-use pitwall_schemas::log::{DeadLetter, Keyframe, RawBeginning, RawHeader, RawPosition, SourceProgress};
+use pitwall_schemas::log::{DeadLetter, Keyframe, RawBeginning, RawHeader, RawPosition, ReadersEpoch, SourceProgress};
 use pitwall_schemas::shared::FactHeader;
 use pitwall_schemas::{topics, wire};
 use rdkafka::Offset;
@@ -83,6 +83,8 @@ struct Partition {
     progress: BTreeMap<i32, SourceProgress>,
     /// How far this process has fed each session.
     fed: BTreeMap<i32, i64>,
+    readers: Scan,
+    readers_epochs: BTreeMap<i32, ReadersEpoch>,
 }
 
 /// How far a session's ledger goes.
@@ -96,6 +98,8 @@ pub struct Standing {
     pub is_closed: bool,
     /// Running hash of the facts up to it.
     pub facts_hash: Digest,
+    /// The epoch of its facts.
+    pub epoch: i32,
 }
 
 /// The blocks of one session's ledger.
@@ -182,6 +186,37 @@ impl KafkaLog {
     pub fn member_topics(&self) -> Vec<String> {
         let raw = (0..self.shared.streams.raw.len()).map(|stream| self.shared.raw_topic(stream));
         raw.chain([self.shared.topic(topics::SOURCES)]).collect()
+    }
+
+    /// Which sessions of a partition readers were told to see another epoch of.
+    ///
+    /// # Errors
+    /// When the log cannot be reached.
+    pub fn readers(&self, partition: i32) -> Result<Vec<ReadersEpoch>, KafkaLogError> {
+        let partition = self.shared.partition(partition)?;
+        let mut partition = lock(&partition);
+        partition.know_readers()?;
+        Ok(partition.readers_epochs.values().cloned().collect())
+    }
+
+    /// Has readers of a session see this epoch until a newer one than its newest begins; the newest itself has them go forward again.
+    ///
+    /// # Errors
+    /// When the session has no such epoch, or the log cannot be reached.
+    pub fn roll_back(&self, session_key: i32, epoch: i32) -> Result<ReadersEpoch, KafkaLogError> {
+        let standing = self.standing(session_key)?.ok_or(KafkaLogError::NoSession(session_key))?;
+        if !(0..=standing.epoch).contains(&epoch) {
+            return Err(KafkaLogError::NoEpoch { session_key, epoch, current: standing.epoch });
+        }
+        let readers_epoch = ReadersEpoch { session_key, epoch, instead_of: standing.epoch };
+        let mut payload = Vec::new();
+        wire::write_frame(self.shared.ids.of(topics::READERS), &mut payload);
+        readers_epoch.encode(&mut payload);
+        let (number, _) = self.shared.partition_of(session_key)?;
+        let (topic, key) = (self.shared.topic(topics::READERS), partition::key(session_key));
+        let outgoing = Outgoing { topic: &topic, partition: number, key: &key, timestamp: 0, payload: &payload, headers: None };
+        Keeper::open(&self.shared.options)?.keep(&outgoing)?;
+        Ok(readers_epoch)
     }
 
     /// The sources of the sessions in a partition, and how far each got.
@@ -348,6 +383,8 @@ impl Shared {
             keyframes: scan(topics::KEYFRAMES)?,
             keyframe_offsets: BTreeMap::new(),
             sources: scan(topics::SOURCES)?,
+            readers: scan(topics::READERS)?,
+            readers_epochs: BTreeMap::new(),
             progress: BTreeMap::new(),
             fed: BTreeMap::new(),
         };
@@ -534,8 +571,9 @@ impl Partition {
             blocks.standing = Some(Standing {
                 last_seq,
                 next_ingest_seq: block.next_ingest_seq,
-                is_closed: block.records.last().is_some_and(|record| ledger::is_closing(record)),
+                is_closed: block.records.last().is_some_and(ledger::is_closing),
                 facts_hash: Digest(block.facts_hash),
+                epoch: block.epoch,
             });
             blocks.facts.entry(block.epoch).or_default().push(FactsUntil {
                 next_fact_seq: block.next_fact_seq as u64,
@@ -555,6 +593,16 @@ impl Partition {
             {
                 offsets.insert((keyframe.session_key, keyframe.graph_hash, keyframe.seq as u64), message.offset());
             }
+            Ok(())
+        })
+    }
+
+    fn know_readers(&mut self) -> Result<(), KafkaLogError> {
+        let Self { readers, readers_epochs, .. } = self;
+        let topic = readers.topic().to_owned();
+        readers.catch_up(|message| {
+            let readers_epoch: ReadersEpoch = decode(&topic, message)?;
+            readers_epochs.insert(readers_epoch.session_key, readers_epoch);
             Ok(())
         })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pitwall_engine::facts::Kind;
 use pitwall_engine::hash::Digest;
 use pitwall_schemas::codec::Record;
-use pitwall_schemas::log::{DeadLetter, Keyframe, LedgerBlock, RawHeader, SourceProgress};
+use pitwall_schemas::log::{DeadLetter, Keyframe, LedgerBlock, RawHeader, ReadersEpoch, SourceProgress};
 use pitwall_schemas::topics;
 use serde_json::{Value, json};
 use ureq::http::StatusCode;
@@ -46,6 +46,7 @@ impl Streams {
             (topics::KEYFRAMES, Keyframe::SCHEMA),
             (topics::DEAD_LETTERS, DeadLetter::SCHEMA),
             (topics::SOURCES, SourceProgress::SCHEMA),
+            (topics::READERS, ReadersEpoch::SCHEMA),
         ];
         raw.chain(facts).chain(own.map(|(topic, schema)| (topic.to_owned(), schema.to_owned()))).collect()
     }

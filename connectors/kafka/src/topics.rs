@@ -48,7 +48,7 @@ pub fn all(options: &Options, streams: &Streams) -> Vec<Topic> {
         .schemas()
         .into_iter()
         .map(|(topic, _)| {
-            let is_compact = topic == topics::KEYFRAMES || topic == topics::SOURCES;
+            let is_compact = [topics::KEYFRAMES, topics::SOURCES, topics::READERS].contains(&topic.as_str());
             let name = format!("{}{topic}", options.prefix);
             Topic { subject: format!("{name}-value"), name, cleanup: if is_compact { Cleanup::Compact } else { Cleanup::Keep } }
         })

@@ -1,24 +1,30 @@
-//! Sessions that other operators derived: `rebuild`, `rollback` and `compare --epochs` of the binary, and what the server shows.
+//! Sessions that other operators derived, in a data directory and on Kafka: `rebuild`, `rollback` and `compare --epochs` of the binary, and
+//! what its servers show.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod deployment;
 mod live;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
+use deployment::{Deployment, wait_for};
 use live::{Demo, MEXICO, qualifying};
 use pitwall_archive::archive::Archive;
 use pitwall_embedded::data::{DataDirectory, Options};
 use pitwall_embedded::pace::Pace;
 use pitwall_embedded::replay::Replay;
 use pitwall_embedded::runtime::{Runtime, SessionOptions};
+use pitwall_engine::commit::Engine;
 use pitwall_engine::graph::{Graph, GraphBuilder};
 use pitwall_engine::limits::Limits;
 use pitwall_engine::log::Committed;
+use pitwall_kafka::log::KafkaLog;
+use pitwall_kafka::schemas::{RawStream, Streams};
 use pitwall_operators::telemetry::TelemetryOperator;
 use pitwall_operators::weather::WeatherOperator;
-use pitwall_schemas::raw::{CarData, Location, Sample, Weather};
+use pitwall_schemas::raw::{CarData, Collection, Location, RECORDS, Sample, Weather};
 use pitwall_schemas::shared::KnownAtQuality;
 use serde_json::Value;
 
@@ -120,4 +126,82 @@ fn a_finished_session_derived_anew_has_a_backtests_facts_and_readers_can_go_back
         String::from_utf8(refused.stderr).unwrap().trim(),
         format!("pitwall: session {MEXICO} has no epoch 7: its current one is 1")
     );
+}
+
+/// The streams of OpenF1 and the kinds of today's graph, as the binary opens the log with them.
+fn kafka_log(deployment: &Deployment) -> KafkaLog {
+    let schema = |name: &str| RECORDS.iter().find(|(record, _)| *record == name).unwrap().1.schema;
+    let raw = Collection::ALL.iter().map(|collection| RawStream { name: collection.name(), schema: schema(collection.name()) }).collect();
+    let kinds = pitwall_operators::graph(&Limits::default()).unwrap().kinds().to_vec();
+    let options = pitwall_kafka::options::Options {
+        brokers: vec![deployment.address.clone()],
+        prefix: deployment.prefix.clone(),
+        partitions: 1,
+        ..Default::default()
+    };
+    KafkaLog::open(options, Streams { raw, kinds }).unwrap()
+}
+
+/// Takes what has been ingested through the earlier operators, until the session has this many ledger records or is closed.
+fn take_earlier(deployment: &Deployment, session_key: i32, records: u64) {
+    let log = kafka_log(deployment);
+    let source = log.source(session_key).unwrap().unwrap();
+    let quality = if source.is_reconstructed { KnownAtQuality::Reconstructed } else { KnownAtQuality::Received };
+    let mut engine = Engine::start(log, session_key, move || earlier_graph(session_key, quality), Limits::default()).unwrap();
+    wait_for("the earlier operators have taken it", || {
+        engine.step(None).unwrap();
+        let head = engine.head()?;
+        let has_all = head.next_ingest_seq >= source.next_ingest_seq;
+        if has_all {
+            engine.close().unwrap();
+        }
+        (head.last_seq >= records || has_all).then_some(())
+    });
+}
+
+#[test]
+fn on_kafka_an_open_session_is_derived_anew_by_whoever_takes_it_a_finished_one_by_hand_and_edges_see_one_switch() {
+    const OPEN: i32 = 77;
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    told(&["backtest", qualifying().to_str().unwrap(), "--out", run.to_str().unwrap(), "--quiet"]);
+    let manifest: Value = serde_json::from_str(&std::fs::read_to_string(run.join("manifest.json")).unwrap()).unwrap();
+    let (hash, facts) = (manifest["facts_hash"].as_str().unwrap(), manifest["facts"].as_u64().unwrap());
+    let deployment = Deployment::new("epochs", 1);
+    let archive = qualifying();
+    deployment.told(&["ingest", "archive", archive.to_str().unwrap()]);
+    deployment.told(&["ingest", "archive", archive.to_str().unwrap(), "--as-session", &OPEN.to_string()]);
+    take_earlier(&deployment, MEXICO, u64::MAX);
+    take_earlier(&deployment, OPEN, 200_000);
+
+    let edge = deployment.start("edge");
+    edge.wait_until_ready();
+    let epoch_of = |session: i32| edge.get(&format!("/api/v1/sessions/{session}")).unwrap()["epoch"].as_i64().unwrap();
+    assert_eq!((epoch_of(MEXICO), epoch_of(OPEN)), (0, 0));
+
+    // Today's engine finds one session open and one finished.
+    let engine = deployment.start("engine");
+    let shown = edge.wait_until_complete(OPEN);
+    assert_eq!((&shown["epoch"], epoch_of(MEXICO)), (&1.into(), 0));
+    let verified = edge.get(&format!("/api/v1/sessions/{OPEN}/verify")).unwrap();
+    assert_eq!((&verified["holds"], &verified["facts_hash"]), (&true.into(), &shown["facts_hash"]), "a replay comes to the same");
+    let laps = |epoch: i32| edge.get(&format!("/api/v1/sessions/{OPEN}/laps?epoch={epoch}")).unwrap()["rows"].as_array().unwrap().len();
+    assert!(laps(0) == 0 && laps(1) > 200, "the earlier operators knew no laps");
+    assert!(engine.stop().success());
+
+    let rebuilt = deployment.told(&["rebuild", &MEXICO.to_string(), "--on-kafka"]);
+    assert_eq!(rebuilt.trim(), format!("session {MEXICO}: epoch 0 -> 1, {facts} facts, facts hash {hash}"));
+    wait_for("the edge shows the new epoch", || (epoch_of(MEXICO) == 1).then_some(()));
+    assert_eq!(edge.get(&format!("/api/v1/sessions/{MEXICO}")).unwrap()["facts_hash"], hash);
+
+    // Readers go back and forward again, those of an edge that comes later too.
+    deployment.told(&["rollback", &MEXICO.to_string(), "0", "--on-kafka"]);
+    wait_for("the edge goes back", || (epoch_of(MEXICO) == 0).then_some(()));
+    let late = deployment.start("edge");
+    late.wait_until_ready();
+    assert_eq!(late.get(&format!("/api/v1/sessions/{MEXICO}")).unwrap()["epoch"], 0);
+    deployment.told(&["rollback", &MEXICO.to_string(), "1", "--on-kafka"]);
+    wait_for("the edge goes forward", || (epoch_of(MEXICO) == 1).then_some(()));
+    let refused = deployment.complaint(&["rollback", &MEXICO.to_string(), "7", "--on-kafka"]);
+    assert_eq!(refused.trim(), format!("pitwall: session {MEXICO} has no epoch 7: its current one is 1"));
 }

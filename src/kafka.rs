@@ -14,6 +14,7 @@ use crate::settings::{Override, Settings};
 
 /// Flags of every command that talks to Kafka.
 #[derive(Debug, Args)]
+#[group(id = "kafka_flags")]
 pub(crate) struct Flags {
     /// Brokers, HOST:PORT, several with commas between [default: setting kafka.brokers, 127.0.0.1:19092].
     #[arg(long, value_name = "HOSTS")]

@@ -29,6 +29,7 @@ const UPKEEP: Duration = Duration::from_millis(200);
 
 /// Flags of every command that runs a session live.
 #[derive(Debug, Args)]
+#[group(id = "live_flags")]
 pub(crate) struct Flags {
     /// Session seconds a second; `inf` waits for nothing [default: setting live.speed, 20].
     #[arg(long, value_name = "N")]

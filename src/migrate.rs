@@ -23,6 +23,7 @@ pub(crate) struct Arguments {
 
 /// Flags of every command that talks to a CQL server.
 #[derive(Debug, Args)]
+#[group(id = "store_flags")]
 pub(crate) struct Flags {
     /// CQL servers, HOST:PORT, several with commas between [default: setting scylla.contact_points, 127.0.0.1:19042].
     #[arg(long, value_name = "HOSTS")]

@@ -150,7 +150,7 @@ fn take_earlier(deployment: &Deployment, session_key: i32, records: u64) {
     let mut engine = Engine::start(log, session_key, move || earlier_graph(session_key, quality), Limits::default()).unwrap();
     wait_for("the earlier operators have taken it", || {
         engine.step(None).unwrap();
-        let head = engine.head()?;
+        let head = *engine.head()?;
         let has_all = head.next_ingest_seq >= source.next_ingest_seq;
         if has_all {
             engine.close().unwrap();

@@ -1,6 +1,6 @@
 //! The broker killed with SIGKILL while sessions run, and started again: engines, ingest and edge go on without a hand, and nothing is lost.
 //!
-//! `PITWALL_BROKER_SEED` changes when; it is printed.
+//! `BROKER_SEED` changes when; it is printed.
 
 #![expect(clippy::disallowed_methods, reason = "this test starts processes and waits for them")]
 
@@ -19,7 +19,7 @@ const KILLS: usize = 3;
 
 #[test]
 fn a_broker_killed_while_sessions_run_costs_time_and_nothing_else() {
-    let seed = std::env::var("PITWALL_BROKER_SEED").ok().map_or(20_250_831, |seed| seed.parse().unwrap());
+    let seed = std::env::var("BROKER_SEED").ok().map_or(20_250_831, |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let folder = tempfile::tempdir().unwrap();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mexico_2025_qualifying.avro");

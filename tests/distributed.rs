@@ -58,6 +58,9 @@ fn two_engines_and_an_edge_come_to_a_backtests_facts_and_a_late_edge_serves_the_
     let facts_hash = expected["facts_hash"].as_str().unwrap();
 
     let engines = [deployment.start("engine"), deployment.start("engine")];
+    for engine in &engines {
+        wait_for("each engine has a partition", || engine.metric("pitwall_group_partitions").filter(|given| *given == 1.0));
+    }
     let early = deployment.start("edge");
     early.wait_until_ready();
     assert_eq!(early.get("/api/v1/sessions").unwrap()["sessions"].as_array().map(Vec::len), Some(0), "there is no session yet");

@@ -96,7 +96,7 @@ impl<T> Lanes<T> {
 
     /// The item whose number is next, and its lane. `None` when nothing more is there yet.
     pub(crate) fn next(&mut self, holes: Holes, mut read: impl Read<T>) -> Result<Option<(usize, T)>, KafkaLogError> {
-        let end = Instant::now() + self.options.timeout();
+        let mut end = None;
         loop {
             // Lanes that ended long ago are asked only when the next number is at no head: asking costs as much as a message.
             self.fill(self.last, &mut read)?;
@@ -113,7 +113,7 @@ impl<T> Lanes<T> {
             if is_settled && holes == Holes::Pass {
                 return Ok(lowest.and_then(|(number, lane)| self.take(number, lane)));
             }
-            if Instant::now() >= end {
+            if Instant::now() >= *end.get_or_insert_with(|| Instant::now() + self.options.timeout()) {
                 return Err(self.options.silence(format!("waiting for number {} of {}", self.next, self.names())));
             }
             self.serve(POLL)?;

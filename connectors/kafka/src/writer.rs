@@ -1,6 +1,7 @@
 //! A transactional producer: everything sent between [`begin`](Writer::begin) and [`commit`](Writer::commit) becomes visible together.
 
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pitwall_engine::log::CommitError;
@@ -15,8 +16,18 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use crate::client::{Context, KafkaLogError};
 use crate::options::Options;
 
-/// How long is waited at a time for the broker's answers.
-const POLL: Duration = Duration::from_millis(1);
+/// How long is waited at a time for the broker's answers. Never in the client's own poll: what is left of its timeout below a millisecond
+/// it spends turning in circles.
+const ANSWER_POLL: Duration = Duration::from_micros(200);
+
+/// Takes answers that have come, or waits a moment when none has.
+fn serve<C: ProducerContext>(producer: &BaseProducer<C>) {
+    let before = producer.in_flight_count();
+    producer.poll(Duration::ZERO);
+    if producer.in_flight_count() == before {
+        thread::sleep(ANSWER_POLL);
+    }
+}
 
 /// Remembers the first message that could not be delivered.
 #[derive(Default)]
@@ -80,7 +91,7 @@ impl Keeper {
         self.producer.send(record).map_err(|(error, _)| trouble(&error))?;
         let end = deadline(&self.options);
         while self.producer.in_flight_count() > 0 && is_before(end) {
-            self.producer.poll(POLL);
+            serve(&self.producer);
         }
         let failure = self.producer.context().failure.lock().expect("no thread panics while it holds the failure").take();
         failure.map_or(Ok(()), |error| Err(trouble(&error)))
@@ -137,7 +148,7 @@ impl Writer {
                 Err((KafkaError::MessageProduction(Code::QueueFull), back)) if is_before(end) => record = back,
                 Err((error, _)) => return Err(self.give_up(&error)),
             }
-            self.producer.poll(POLL);
+            serve(&self.producer);
         }
     }
 
@@ -145,7 +156,7 @@ impl Writer {
     pub(crate) fn commit(&mut self, offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>) -> Result<(), CommitError> {
         let end = deadline(&self.options);
         while self.producer.in_flight_count() > 0 && is_before(end) {
-            self.producer.poll(POLL);
+            serve(&self.producer);
         }
         let failure = self.failure().take();
         if let Some(error) = failure {

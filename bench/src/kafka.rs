@@ -1,6 +1,8 @@
 //! Raw topics to committed facts through engine processes of the released program, the broker beside them: `-- kafka`. Needs a broker
 //! (`docker/services up kafka`) and the program (`cargo build --release`).
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -18,6 +20,8 @@ use pitwall_kafka::schemas::{RawStream, Streams};
 use pitwall_kafka::{partition, topics};
 use pitwall_schemas::raw::{Collection, RECORDS};
 use pitwall_schemas::shared::KnownAtQuality;
+
+use crate::live;
 
 /// The port of `docker/services`.
 const PORT: &str = "19092";
@@ -48,6 +52,76 @@ pub(crate) fn kafka(archive: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Samples taken in before anything is measured: some twenty minutes of the race.
+const BEFORE: usize = 200_000;
+/// How long frames are measured, and how many times the race's pace.
+const MEASURED: Duration = Duration::from_secs(45);
+const SPEED: f64 = 10.0;
+/// How long before the end of a second measurement the engine is killed.
+const AFTER_KILL: Duration = Duration::from_secs(15);
+
+/// Measures the way of a sample over ingest, engine and edge, each a process or this one, to a WebSocket; and a takeover.
+pub(crate) fn live(path: &Path) -> Result<()> {
+    let program = program()?;
+    let options = deployment()?;
+    let mut log = KafkaLog::open(options.clone(), streams()?)?;
+    let mut archive = Archive::open(path)?;
+    let (session_key, source_id) = (archive.session_key(), archive.source_id());
+    let records = live::raw_records(&mut archive)?;
+    log.describe_source(session_key, source_id, archive.quality() == KnownAtQuality::Reconstructed, false)?;
+    let mut engine = start(&program, &options)?;
+    let (edge, address) = start_edge(&program, &options)?;
+    for (number, batch) in records[..BEFORE].chunks(BATCH).enumerate() {
+        log.append(session_key, source_id, (number * BATCH) as i64, batch.to_vec())?;
+    }
+    let until = |next: usize| -> Result<()> {
+        let begun = Instant::now();
+        while log.standing(session_key)?.is_none_or(|standing| (standing.next_ingest_seq as usize) < next) {
+            anyhow::ensure!(begun.elapsed() < PATIENCE, "the engine is not done after {PATIENCE:?}");
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    };
+    until(BEFORE)?;
+    let asynchronous = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let frames = live::watch(&asynchronous, address, session_key);
+    thread::sleep(Duration::from_secs(1));
+    let mut feeder = log.clone();
+    let handed = live::at_pace(&records, BEFORE, SPEED, MEASURED, |first, records| {
+        Ok(feeder.append(session_key, source_id, first, records.to_vec())?)
+    })?;
+    thread::sleep(Duration::from_secs(1));
+    println!("Kafka, sample given to ingest to frame received, {SPEED} times the race's pace, {} s:", MEASURED.as_secs());
+    live::tell(live::latencies(&frames, &handed))?;
+
+    // A second engine waits; the first is killed while the race goes on.
+    let _second = start(&program, &options)?;
+    thread::sleep(Duration::from_secs(2));
+    let next = log.source(session_key)?.map_or(BEFORE, |source| source.next_ingest_seq as usize);
+    let mut killed = None;
+    live::at_pace(&records, next, SPEED, 2 * AFTER_KILL, |first, records| {
+        if killed.is_none() && first as usize > next + 1_000 {
+            engine.0.kill()?;
+            killed = Some(Instant::now());
+        }
+        Ok(feeder.append(session_key, source_id, first, records.to_vec())?)
+    })?;
+    thread::sleep(Duration::from_secs(1));
+    let killed = killed.context("nothing was killed")?;
+    let received: Vec<Instant> = frames.try_iter().map(|(_, received)| received).filter(|received| *received > killed).collect();
+    let silences = std::iter::once(&killed).chain(&received).zip(&received).map(|(before, after)| *after - *before);
+    let silence = silences.max().context("no frame came after the engine was killed")?;
+    let timeout = Duration::from_millis(options.session_timeout_ms);
+    println!(
+        "  takeover after SIGKILL: {:.2} s without a frame, {:.2} s of it beyond the session timeout of {:.1} s\n",
+        silence.as_secs_f64(),
+        silence.saturating_sub(timeout).as_secs_f64(),
+        timeout.as_secs_f64()
+    );
+    drop(edge);
+    Ok(())
+}
+
 struct Measured {
     samples: u64,
     /// From the first commit seen to the last.
@@ -74,7 +148,8 @@ fn streams() -> Result<Streams> {
     Ok(Streams { raw, kinds: pitwall_operators::graph(&Limits::default())?.kinds().to_vec() })
 }
 
-fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> Result<Measured> {
+/// Topics of a deployment that nobody else uses.
+fn deployment() -> Result<Options> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     let port = std::env::var("SERVICES_KAFKA_PORT").unwrap_or_else(|_| PORT.to_owned());
     let options = Options {
@@ -84,6 +159,11 @@ fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> R
         ..Options::default()
     };
     topics::create(&options, &streams()?).context("start a broker with `docker/services up kafka`")?;
+    Ok(options)
+}
+
+fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> Result<Measured> {
+    let options = deployment()?;
     let mut log = KafkaLog::open(options.clone(), streams()?)?;
     // A session on each partition, so that a second engine has something to do.
     let keys: Vec<i32> = (0..sessions as i32)
@@ -143,7 +223,7 @@ fn ingest(archive: &Path, session_key: i32, log: &mut KafkaLog) -> Result<u64> {
     Ok((next + count) as u64)
 }
 
-/// An engine process; ends with this.
+/// A process of the program; ends with this.
 struct Engine(Child);
 
 impl Drop for Engine {
@@ -153,15 +233,29 @@ impl Drop for Engine {
     }
 }
 
-fn start(program: &Path, options: &Options) -> Result<Engine> {
-    let child = Command::new(program)
-        .args(["run", "--roles", "engine"])
+fn command(program: &Path, options: &Options, role: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["run", "--roles", role, "--listen", "127.0.0.1:0"])
         .env("PITWALL_KAFKA__BROKERS", options.brokers.join(","))
         .env("PITWALL_KAFKA__PREFIX", &options.prefix)
-        .env("PITWALL_KAFKA__PARTITIONS", options.partitions.to_string())
-        .stdout(Stdio::null())
-        .spawn()?;
-    Ok(Engine(child))
+        .env("PITWALL_KAFKA__PARTITIONS", options.partitions.to_string());
+    command
+}
+
+fn start(program: &Path, options: &Options) -> Result<Engine> {
+    Ok(Engine(command(program, options, "engine").stdout(Stdio::null()).spawn()?))
+}
+
+/// An edge process and where it serves.
+fn start_edge(program: &Path, options: &Options) -> Result<(Engine, SocketAddr)> {
+    let mut child = command(program, options, "edge").stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
+    let edge = Engine(child);
+    let address =
+        lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("open http://")?.trim_end_matches('/').parse().ok());
+    thread::spawn(move || lines.for_each(drop));
+    Ok((edge, address.context("the edge says where it serves")?))
 }
 
 /// User and system time of a process, all its threads included.

@@ -33,6 +33,7 @@ fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("live") => return live::live(&dutch),
         Some("kafka") => return kafka::kafka(&dutch),
+        Some("kafka-live") => return kafka::live(&dutch),
         Some("cost") => return cost::cost(&dutch, std::env::args().nth(2).as_deref().map(Path::new)),
         _ => {}
     }

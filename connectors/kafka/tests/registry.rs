@@ -25,7 +25,11 @@ fn options(deployment: &Deployment) -> Options {
 
 /// The deployment's streams, with another schema of the left one's records.
 fn changed(deployment: &Deployment, schema: &'static str) -> Streams {
-    let raw = deployment.streams.raw.iter().map(|stream| RawStream { schema: if stream.name == "left" { schema } else { stream.schema }, ..*stream });
+    let raw = deployment
+        .streams
+        .raw
+        .iter()
+        .map(|stream| RawStream { schema: if stream.name == "left" { schema } else { stream.schema }, ..*stream });
     Streams { raw: raw.collect(), ..deployment.streams.clone() }
 }
 
@@ -33,7 +37,8 @@ const OLD: &str = r#"{"type":"record","name":"Left","namespace":"conformance","f
 const WIDER: &str = r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":"long"}]}"#;
 const LARGER: &str = r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":"long"},{"name":"more","type":"int","default":0}]}"#;
 /// Reads what the newest schema writes but not what the first has written: the rule is transitive.
-const FORGETFUL: &str = r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":"long"},{"name":"more","type":"int"}]}"#;
+const FORGETFUL: &str =
+    r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":"long"},{"name":"more","type":"int"}]}"#;
 const OTHER: &str = r#"{"type":"record","name":"Left","namespace":"conformance","fields":[{"name":"value","type":"string"}]}"#;
 
 #[test]

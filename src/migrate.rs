@@ -18,13 +18,12 @@ use crate::settings::{Override, Settings};
   pitwall migrate --contact-points cql-1:9042,cql-2:9042 --keyspace race_weekend")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    flags: Flags,
+    flags: CqlFlags,
 }
 
 /// Flags of every command that talks to a CQL server.
 #[derive(Debug, Args)]
-#[group(id = "store_flags")]
-pub(crate) struct Flags {
+pub(crate) struct CqlFlags {
     /// CQL servers, HOST:PORT, several with commas between [default: setting scylla.contact_points, 127.0.0.1:19042].
     #[arg(long, value_name = "HOSTS")]
     contact_points: Option<String>,
@@ -33,7 +32,7 @@ pub(crate) struct Flags {
     keyspace: Option<String>,
 }
 
-impl Flags {
+impl CqlFlags {
     pub(crate) fn overrides(&self) -> Vec<Override> {
         let flags = [
             Override::of("scylla.contact_points", "--contact-points", self.contact_points.as_ref()),

@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     kafka: kafka::Flags,
     #[command(flatten)]
-    store: migrate::Flags,
+    store: migrate::CqlFlags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]

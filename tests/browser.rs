@@ -330,6 +330,7 @@ async fn assert_gaps_equal_the_api(browser: &Client, demo: &Demo, query: &str, n
     }
     let script = "
         const [head, ...rows] = document.querySelectorAll('#chart-gaps table tr');
+        if (!head) return null; // the chart is drawn with the page's next frame
         const laps = [...head.cells].slice(1).map((cell) => cell.textContent.replace('Lap ', ''));
         return Object.fromEntries(rows.flatMap((row) => [...row.cells].slice(1).map((cell, index) => [`${row.cells[0].textContent} ${laps[index]}`, cell.textContent]))
             .filter(([, gap]) => gap !== '–'));";

@@ -1,5 +1,5 @@
 //! Raw topics to committed facts through engine processes of the released program, the broker beside them: `-- kafka`. Needs a broker
-//! (`docker/services up kafka`) and the program (`cargo build --release`).
+//! (`docker/services up kafka`) and the program (`cargo build --release`). Its topics stay on the broker until its data goes.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -92,7 +92,7 @@ pub(crate) fn live(path: &Path) -> Result<()> {
     })?;
     thread::sleep(Duration::from_secs(1));
     println!("Kafka, sample given to ingest to frame received, {SPEED} times the race's pace, {} s:", MEASURED.as_secs());
-    live::tell(live::latencies(&frames, &handed))?;
+    live::tell(&live::latencies(&frames, &handed))?;
 
     // A second engine waits; the first is killed while the race goes on.
     let _second = start(&program, &options)?;

@@ -146,7 +146,7 @@ pub(crate) fn latencies(frames: &Frames, handed: &[(Micros, Instant)]) -> Vec<Du
 }
 
 /// Prints percentiles.
-pub(crate) fn tell(latencies: Vec<Duration>) -> Result<()> {
+pub(crate) fn tell(latencies: &[Duration]) -> Result<()> {
     anyhow::ensure!(latencies.len() > 100, "only {} frames came", latencies.len());
     let percentile = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
     let [p50, p90, p99, most] = [0.5, 0.9, 0.99, 1.0].map(percentile);
@@ -183,7 +183,7 @@ pub(crate) fn live(path: &std::path::Path) -> Result<()> {
     let handed = at_pace(&records, BEFORE, 1.0, MEASURED, |first, records| Ok(ingest.send(first, records.to_vec(), None)?))?;
     std::thread::sleep(Duration::from_millis(200));
     println!("live: sample handed over to frame received, frames of timing, gaps and laps in {} s, synced commits", MEASURED.as_secs());
-    tell(latencies(&frames, &handed))?;
+    tell(&latencies(&frames, &handed))?;
     println!("  without waiting: {rate:.0} samples/s, {:.0} times the race's own pace of {at_live_pace:.0}/s\n", rate / at_live_pace);
     runtime.stop()?;
     Ok(())

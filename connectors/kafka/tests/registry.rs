@@ -16,9 +16,9 @@ const PORT: u16 = 18_081;
 
 /// The deployment's settings, with the registry that tests share.
 fn options(deployment: &Deployment) -> Options {
-    let port = std::env::var("SERVICES_REGISTRY_PORT").map_or(PORT, |port| port.parse().unwrap());
+    let port = std::env::var("SERVICES_REGISTRY_PORT").map_or(PORT, |port| port.parse().expect("a port"));
     let address = format!("127.0.0.1:{port}");
-    let registry = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
+    let registry = TcpStream::connect_timeout(&address.parse().expect("an address"), Duration::from_secs(2));
     assert!(registry.is_ok(), "no schema registry at {address}: start it with `docker/services up registry`");
     Options { registry: format!("http://{address}/apis/ccompat/v7"), ..deployment.options.clone() }
 }

@@ -17,6 +17,7 @@ use crate::settings::{Override, Settings};
 
 mod edge;
 mod engine;
+mod ingest;
 mod sink;
 
 /// Run roles of a deployment on Kafka until told to stop.
@@ -29,6 +30,7 @@ mod sink;
   pitwall topics create && pitwall run --roles engine
   pitwall run --roles engine --monitor 127.0.0.1:9100
   pitwall migrate && pitwall run --roles engine,sink
+  PITWALL_INGEST__ARCHIVES=dutch.avro pitwall run --roles ingest,engine,edge
   pitwall run --roles edge --listen 0.0.0.0:8080")]
 pub(crate) struct Arguments {
     /// What this process does.
@@ -48,6 +50,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Role {
+    /// Feed the archives that ingest.archives names into raw topics, at ingest.speed. What topics have already is left out.
+    Ingest,
     /// Derive facts from raw records: a thread for each partition that the group gives to this process.
     Engine,
     /// Store committed facts on a CQL server. While that cannot be reached they wait in the log.
@@ -64,6 +68,7 @@ impl Role {
     /// Makes everything ready, so that what is wrong is said before anything runs.
     fn prepare(self, settings: &Settings) -> Result<Prepared> {
         match self {
+            Self::Ingest => ingest::prepare(settings),
             Self::Engine => engine::prepare(settings),
             Self::Sink => sink::prepare(settings),
             Self::Edge => edge::prepare(settings),

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) log: Log,
     pub(crate) backtest: Backtest,
     pub(crate) live: Live,
+    pub(crate) ingest: Ingest,
     pub(crate) data: pitwall_embedded::data::Options,
     pub(crate) edge: pitwall_edge::Options,
     pub(crate) kafka: pitwall_kafka::options::Options,
@@ -50,6 +51,24 @@ pub(crate) struct Live {
 impl Default for Live {
     fn default() -> Self {
         Self { directory: PathBuf::from("pitwall-data"), speed: 20.0, silence_ms_max: 5_000 }
+    }
+}
+
+/// What is fed into Kafka's raw topics, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Ingest {
+    /// Session archives that the role `ingest` feeds, one after the other.
+    pub(crate) archives: Vec<PathBuf>,
+    /// Session seconds a second; `inf` waits for nothing.
+    pub(crate) speed: f64,
+    /// Raw records of one transaction. Then it is committed, and the next begins.
+    pub(crate) batch_records_max: usize,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self { archives: Vec::new(), speed: f64::INFINITY, batch_records_max: 10_000 }
     }
 }
 

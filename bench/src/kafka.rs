@@ -29,9 +29,9 @@ const PARTITIONS: i32 = 4;
 /// Records of one transaction of ingest.
 const BATCH: usize = 20_000;
 /// How often is looked how far the engines are.
-const LOOK: Duration = Duration::from_millis(5);
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
 /// Far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 /// Ticks of a second in `/proc`: what Linux shows to programs, whatever it uses itself.
 const TICKS: f64 = 100.0;
 
@@ -134,7 +134,7 @@ struct Measured {
     peak_mib: f64,
 }
 
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("pitwall");
     if !program.is_file() {
         bail!("{} is not there: build it with `cargo build --release`", program.display());
@@ -142,14 +142,14 @@ fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn streams() -> Result<Streams> {
+pub(crate) fn streams() -> Result<Streams> {
     let schema = |name: &str| RECORDS.iter().find(|(record, _)| *record == name).map_or("", |(_, record)| record.schema);
     let raw = Collection::ALL.iter().map(|collection| RawStream { name: collection.name(), schema: schema(collection.name()) }).collect();
     Ok(Streams { raw, kinds: pitwall_operators::graph(&Limits::default())?.kinds().to_vec() })
 }
 
 /// Topics of a deployment that nobody else uses.
-fn deployment() -> Result<Options> {
+pub(crate) fn deployment() -> Result<Options> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     let port = std::env::var("SERVICES_KAFKA_PORT").unwrap_or_else(|_| PORT.to_owned());
     let options = Options {
@@ -199,7 +199,7 @@ fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> R
     Ok(Measured { samples, working: ended - first.unwrap_or(begun), whole: ended - begun, cpu, peak_mib })
 }
 
-fn ingest(archive: &Path, session_key: i32, log: &mut KafkaLog) -> Result<u64> {
+pub(crate) fn ingest(archive: &Path, session_key: i32, log: &mut KafkaLog) -> Result<u64> {
     let mut archive = Archive::open(archive)?;
     let (source_id, is_reconstructed) = (archive.source_id(), archive.quality() == KnownAtQuality::Reconstructed);
     let rename = filed_under(session_key);
@@ -224,7 +224,7 @@ fn ingest(archive: &Path, session_key: i32, log: &mut KafkaLog) -> Result<u64> {
 }
 
 /// A process of the program; ends with this.
-struct Engine(Child);
+pub(crate) struct Engine(pub(crate) Child);
 
 impl Drop for Engine {
     fn drop(&mut self) {
@@ -233,7 +233,7 @@ impl Drop for Engine {
     }
 }
 
-fn command(program: &Path, options: &Options, role: &str) -> Command {
+pub(crate) fn command(program: &Path, options: &Options, role: &str) -> Command {
     let mut command = Command::new(program);
     command
         .args(["run", "--roles", role, "--listen", "127.0.0.1:0"])
@@ -243,7 +243,7 @@ fn command(program: &Path, options: &Options, role: &str) -> Command {
     command
 }
 
-fn start(program: &Path, options: &Options) -> Result<Engine> {
+pub(crate) fn start(program: &Path, options: &Options) -> Result<Engine> {
     Ok(Engine(command(program, options, "engine").stdout(Stdio::null()).spawn()?))
 }
 

@@ -26,6 +26,7 @@ const BATCH: usize = 8_192;
 mod cost;
 mod kafka;
 mod live;
+mod sink;
 
 fn main() -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
@@ -34,6 +35,7 @@ fn main() -> Result<()> {
         Some("live") => return live::live(&dutch),
         Some("kafka") => return kafka::kafka(&dutch),
         Some("kafka-live") => return kafka::live(&dutch),
+        Some("sink") => return sink::sink(&dutch),
         Some("cost") => return cost::cost(&dutch, std::env::args().nth(2).as_deref().map(Path::new)),
         _ => {}
     }

@@ -82,7 +82,7 @@ fn the_demo_comes_to_a_backtests_facts_though_killed_on_the_way_and_answers_what
         (vec!["state", directory, "--at", "seq:99999999"], "its last ledger record is seq:"),
         (vec!["state", directory, "--at", "2001-01-01T00:00:00Z"], "begins later"),
         (vec!["state", directory, "--session", "7", "--at", "lap:1"], "these sessions: 9920"),
-        (vec!["explain", "9920-0-99999999", directory], "the last one is"),
+        (vec!["explain", "9920-0-99999999", directory], "the last one of epoch 0 is"),
         (vec!["explain", "9920-1-1", directory], "epoch 0"),
         (vec!["state", run, "--session", "9920", "--at", "lap:1"], "holds one session"),
     ] {

@@ -1,25 +1,26 @@
 //! Four roles in four processes from one configuration file: ingest, engine, sink and edge. Topics, CQL server, edge and page hold what a
 //! backtest derives; `tests/demo.rs` holds the embedded deployment to the same hash.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and waits for a page")]
 
-mod deployment;
-mod examples;
 #[path = "live/browser.rs"]
 mod browser;
+mod deployment;
+mod examples;
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use deployment::keyspace::Keyspace;
-use deployment::{Deployment, wait_for};
+use deployment::{Deployment, PATIENCE, wait_for};
 use pitwall_engine::log::StateStore;
 use serde_json::Value;
 
 const DUTCH: i32 = 9_920;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn topics_store_edge_and_page_hold_what_a_backtest_derives() {
+#[test]
+fn topics_store_edge_and_page_hold_what_a_backtest_derives() {
     let folder = tempfile::tempdir().unwrap();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dutch_2025_race.avro");
     let mut deployment = Deployment::new("roles", 2);
@@ -51,23 +52,9 @@ async fn topics_store_edge_and_page_hold_what_a_backtest_derives() {
     ];
     assert_eq!(examples::kcat(&names, &environment), counts, "kcat reads every fact topic");
 
-    let driver = browser::Driver::start();
-    let page = driver.browser(1_280, 1_100).await;
-    page.goto(edge.url()).await.unwrap();
     let winner = edge.get(&format!("/api/v1/sessions/{DUTCH}/classification")).unwrap();
-    let winner = winner["rows"].as_array().unwrap().iter().find(|row| row["position"] == 1).unwrap()["driver_number"].clone();
-    let script = "const rows = document.querySelectorAll('#tower-rows tr'); return [rows.length, Number(rows[0]?.dataset.driver)];";
-    let mut tower = Value::Null;
-    for _ in 0..300 {
-        tower = page.execute(script, Vec::new()).await.unwrap();
-        if tower == Value::from(vec![Value::from(20), winner.clone()]) {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    assert_eq!(tower, Value::from(vec![Value::from(20), winner]), "cars in the page's tower, and the first of them");
-    assert_eq!(driver.errors(&page).await, Vec::<String>::new(), "errors in the page");
-    page.close().await.unwrap();
+    let winner = winner["rows"].as_array().unwrap().iter().find(|row| row["position"] == 1).unwrap()["driver_number"].as_i64().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(assert_page_shows(edge.url(), winner));
 
     // Told to stop, each ends well; started again, ingest finds that topics have everything.
     for process in [ingest, sink, engine, edge] {
@@ -75,6 +62,26 @@ async fn topics_store_edge_and_page_hold_what_a_backtest_derives() {
     }
     let said = deployment.told(&["ingest", "archive", archive.to_str().unwrap()]);
     assert!(said.contains("0 samples ingested"), "{said}");
+}
+
+/// The page's tower has twenty cars, this one first.
+async fn assert_page_shows(url: &str, winner: i64) {
+    let driver = browser::Driver::start();
+    let page = driver.browser(1_280, 1_100).await;
+    page.goto(url).await.unwrap();
+    let script = "const rows = document.querySelectorAll('#tower-rows tr'); return [rows.length, Number(rows[0]?.dataset.driver)];";
+    let expected = Value::from(vec![20, winner]);
+    let begun = Instant::now();
+    loop {
+        let tower = page.execute(script, Vec::new()).await.unwrap();
+        if tower == expected {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the page shows {tower}, not {expected}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(driver.errors(&page).await, Vec::<String>::new(), "errors in the page");
+    page.close().await.unwrap();
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The programs of `docs/examples` as a consumer would run them. What they need and is missing is an error that says how to get it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;

@@ -1,4 +1,5 @@
 //! Chromium, driven through WebDriver.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and starts processes and waits for them")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

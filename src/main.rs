@@ -13,6 +13,7 @@ mod compare;
 mod completions;
 mod config;
 mod demo;
+mod deployment;
 mod explain;
 mod format;
 mod graph;

@@ -1,15 +1,14 @@
 //! `pitwall rebuild`: sessions that other operators derived, derived anew.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use pitwall_embedded::data::DataDirectory;
 use pitwall_embedded::sink::Sink;
 use pitwall_engine::commit::Engine;
 use pitwall_engine::log::Head;
 
+use crate::deployment;
 use crate::kafka;
 use crate::logged;
 use crate::settings::{Override, Settings};
@@ -18,7 +17,7 @@ use crate::settings::{Override, Settings};
 ///
 /// The whole ledger of a session is replayed through this program's operators, and all facts of the next epoch become visible at once;
 /// those of the epochs before stay readable. A session that these operators derived already is left as it is. A session that goes on is
-/// derived anew when it is started, so this is for finished ones.
+/// derived anew when it is started, so this is for finished ones. On Kafka whoever has its partition gives it up for that long.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pitwall rebuild
@@ -29,21 +28,13 @@ pub(crate) struct Arguments {
     /// The sessions, by number [default: all].
     #[arg(value_name = "SESSION")]
     sessions: Vec<i32>,
-    /// A data directory that no process uses [default: setting live.directory, pitwall-data].
-    #[arg(long, value_name = "DIR", conflicts_with = "on_kafka")]
-    data_dir: Option<PathBuf>,
-    /// A deployment on Kafka instead: whoever has the session's partition gives it up for that long.
-    #[arg(long)]
-    on_kafka: bool,
     #[command(flatten)]
-    kafka: kafka::Flags,
+    deployment: deployment::Flags,
 }
 
 impl Arguments {
     pub(crate) fn overrides(&self) -> Vec<Override> {
-        let mut overrides = self.kafka.overrides();
-        overrides.extend(Override::of("live.directory", "--data-dir", self.data_dir.as_ref()));
-        overrides
+        self.deployment.overrides()
     }
 }
 
@@ -59,16 +50,11 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
-    if arguments.on_kafka { on_kafka(arguments, settings, out) } else { in_directory(arguments, settings, out) }
+    if arguments.deployment.on_kafka { on_kafka(arguments, settings, out) } else { in_directory(arguments, settings, out) }
 }
 
 fn in_directory(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
-    let directory = &settings.live.directory;
-    if !DataDirectory::is_one(directory) {
-        bail!("{}: this is no data directory: name one with --data-dir", directory.display());
-    }
-    let kinds = pitwall_operators::graph(&settings.limits)?.kinds().to_vec();
-    let data = DataDirectory::open(directory, &kinds, settings.data.clone())?;
+    let data = deployment::open(settings)?;
     let catalogue = data.log.catalogue()?;
     for session_key in arguments.chosen(catalogue.iter().map(|session| session.session_key).collect())? {
         let Some(before) = data.log.head(session_key)? else { continue };

@@ -1,19 +1,18 @@
 //! `pitwall rollback`: readers of a session go back to an epoch before.
 
 use std::io::Write;
-use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use pitwall_embedded::data::DataDirectory;
 
+use crate::deployment;
 use crate::kafka;
 use crate::settings::{Override, Settings};
 
 /// Have readers of a session see an epoch before, or the current one again.
 ///
 /// Only readers move: no fact is changed, and the session's derivation goes on in its current epoch, unseen. They go forward again when the
-/// session is derived anew, or when the current epoch is named here.
+/// session is derived anew, or when the current epoch is named here. Edges on Kafka follow within a second.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pitwall rollback 9920 0
@@ -26,36 +25,23 @@ pub(crate) struct Arguments {
     /// The epoch that readers are to see.
     #[arg(value_name = "EPOCH")]
     epoch: i32,
-    /// A data directory that no process uses [default: setting live.directory, pitwall-data].
-    #[arg(long, value_name = "DIR", conflicts_with = "on_kafka")]
-    data_dir: Option<PathBuf>,
-    /// A deployment on Kafka instead: its edges follow within a second.
-    #[arg(long)]
-    on_kafka: bool,
     #[command(flatten)]
-    kafka: kafka::Flags,
+    deployment: deployment::Flags,
 }
 
 impl Arguments {
     pub(crate) fn overrides(&self) -> Vec<Override> {
-        let mut overrides = self.kafka.overrides();
-        overrides.extend(Override::of("live.directory", "--data-dir", self.data_dir.as_ref()));
-        overrides
+        self.deployment.overrides()
     }
 }
 
 pub(crate) fn run(arguments: &Arguments, settings: &Settings, out: &mut impl Write) -> Result<()> {
-    if arguments.on_kafka {
+    if arguments.deployment.on_kafka {
         let readers = kafka::open(settings)?.roll_back(arguments.session, arguments.epoch)?;
         writeln!(out, "readers of session {} see epoch {} of 0 to {}", readers.session_key, readers.epoch, readers.instead_of)?;
         return Ok(());
     }
-    let directory = &settings.live.directory;
-    if !DataDirectory::is_one(directory) {
-        bail!("{}: this is no data directory: name one with --data-dir", directory.display());
-    }
-    let kinds = pitwall_operators::graph(&settings.limits)?.kinds().to_vec();
-    let data = DataDirectory::open(directory, &kinds, settings.data.clone())?;
+    let data = deployment::open(settings)?;
     let head = data.log.roll_back(arguments.session, arguments.epoch)?;
     writeln!(
         out,

@@ -15,8 +15,12 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Starts it.
+    /// Starts it; once more when the port that it found free was taken before it listened.
     pub(crate) fn start() -> Self {
+        (0..3).find_map(|_| Self::try_start()).expect("chromedriver says the port that it listens on")
+    }
+
+    fn try_start() -> Option<Self> {
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -24,10 +28,10 @@ impl Driver {
             .unwrap_or_else(|error| panic!("chromedriver cannot be started ({error}): apt-get install chromium chromium-driver"));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let port = lines
-            .find_map(|line| line.unwrap().rsplit_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned()))
-            .expect("chromedriver prints its port");
+            .find_map(|line| line.unwrap().rsplit_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned()));
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url: format!("http://127.0.0.1:{port}") }
+        let driver = Self { child, url: format!("http://127.0.0.1:{}", port.as_deref().unwrap_or_default()) };
+        port.is_some().then_some(driver)
     }
 
     /// A new browser with a window of this size and a profile of its own.

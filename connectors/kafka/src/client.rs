@@ -220,6 +220,12 @@ impl Options {
         }
     }
 
+    /// A transaction that came to nothing, or nobody knows to what.
+    pub(crate) fn untaken(&self, doing: impl Into<String>, elapsed: Duration) -> KafkaLogError {
+        let reason = format!("the transaction is not known to be committed after {} ms", elapsed.as_millis());
+        KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing: doing.into(), reason }
+    }
+
     /// No answer in time.
     pub(crate) fn silence(&self, doing: impl Into<String>) -> KafkaLogError {
         let reason = format!("no answer in {} ms", self.timeout_ms);

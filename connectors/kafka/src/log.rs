@@ -333,7 +333,7 @@ impl KafkaLog {
                     CommitError::Fenced if begun.elapsed() < shared.options.transaction_timeout() => {
                         KafkaLogError::IngestFenced(session_key)
                     }
-                    _ => shared.options.silence(format!("ingesting session {session_key}")),
+                    _ => shared.options.untaken(format!("ingesting session {session_key}"), begun.elapsed()),
                 };
                 Err(AppendError::Log(trouble))
             }

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use pitwall_engine::backtest::Outcome;
-use pitwall_engine::log::{NewRaw, RawLog};
+use pitwall_engine::log::{AppendError, NewRaw, RawLog};
 use pitwall_kafka::log::KafkaLog;
+use pitwall_kafka::members::Trouble;
 use pitwall_schemas::shared::KnownAtQuality;
 
+use super::engine::wait_for;
 use super::race;
 
 /// A session, how much of it is in the topics, and what it must come to.
@@ -35,7 +37,12 @@ impl Fed {
     pub(crate) fn feed(&mut self, log: &mut KafkaLog, until: usize) {
         let source_id = race::open(self.archive).source_id();
         for batch in self.records[self.next..until.max(self.next)].chunks(5_000) {
-            log.append(self.session_key, source_id, self.next as i64, batch.to_vec()).unwrap();
+            // As ingest does: what a slow broker did not take is given to it again.
+            wait_for("the broker takes raw records", || match log.append(self.session_key, source_id, self.next as i64, batch.to_vec()) {
+                Ok(()) => true,
+                Err(AppendError::Log(error)) if error.is_passing() => false,
+                Err(error) => panic!("{error}"),
+            });
             self.next += batch.len();
         }
     }

@@ -1,8 +1,8 @@
 //! Raw topics to committed facts through engine processes of the released program, the broker beside them: `-- kafka`. Needs a broker
 //! (`docker/services up kafka`) and the program (`cargo build --release`). Its topics stay on the broker until its data goes.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -69,8 +69,8 @@ pub(crate) fn live(path: &Path) -> Result<()> {
     let (session_key, source_id) = (archive.session_key(), archive.source_id());
     let records = live::raw_records(&mut archive)?;
     log.describe_source(session_key, source_id, archive.quality() == KnownAtQuality::Reconstructed, false)?;
-    let mut engine = start(&program, &options)?;
-    let (edge, address) = start_edge(&program, &options)?;
+    let engine = start_watched(&program, &options, "engine", "metrics at http://")?;
+    let (edge, address) = start_watched(&program, &options, "edge", "open http://")?;
     for (number, batch) in records[..BEFORE].chunks(BATCH).enumerate() {
         log.append(session_key, source_id, (number * BATCH) as i64, batch.to_vec())?;
     }
@@ -94,14 +94,16 @@ pub(crate) fn live(path: &Path) -> Result<()> {
     println!("Kafka, sample given to ingest to frame received, {SPEED} times the race's pace, {} s:", MEASURED.as_secs());
     live::tell(&live::latencies(&frames, &handed))?;
 
-    // A second engine waits; the first is killed while the race goes on.
-    let _second = start(&program, &options)?;
-    thread::sleep(Duration::from_secs(2));
+    // A second engine joins; the one that has the session then is killed while the race goes on.
+    let mut engines = [engine, start_watched(&program, &options, "engine", "metrics at http://")?];
+    thread::sleep(Duration::from_secs(5));
+    let open: Vec<f64> = engines.iter().map(|(_, address)| sessions_of(*address)).collect::<Result<_>>()?;
+    let victim = open.iter().position(|sessions| *sessions > 0.0).context("an engine has the session")?;
     let next = log.source(session_key)?.map_or(BEFORE, |source| source.next_ingest_seq as usize);
     let mut killed = None;
     live::at_pace(&records, next, SPEED, 2 * AFTER_KILL, |first, records| {
         if killed.is_none() && first as usize > next + 1_000 {
-            engine.0.kill()?;
+            engines[victim].0.0.kill()?;
             killed = Some(Instant::now());
         }
         Ok(feeder.append(session_key, source_id, first, records.to_vec())?)
@@ -247,15 +249,27 @@ pub(crate) fn start(program: &Path, options: &Options) -> Result<Engine> {
     Ok(Engine(command(program, options, "engine").stdout(Stdio::null()).spawn()?))
 }
 
-/// An edge process and where it serves.
-fn start_edge(program: &Path, options: &Options) -> Result<(Engine, SocketAddr)> {
-    let mut child = command(program, options, "edge").stdout(Stdio::piped()).spawn()?;
+/// A process and the address that it says behind `words`.
+fn start_watched(program: &Path, options: &Options, role: &str, words: &str) -> Result<(Engine, SocketAddr)> {
+    let mut child = command(program, options, role).args(["--monitor", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
-    let edge = Engine(child);
-    let address =
-        lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("open http://")?.trim_end_matches('/').parse().ok());
+    let process = Engine(child);
+    let address = lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix(words)?.split('/').next()?.parse().ok());
     thread::spawn(move || lines.for_each(drop));
-    Ok((edge, address.context("the edge says where it serves")?))
+    Ok((process, address.context("the process says where it serves")?))
+}
+
+/// The sessions that an engine has open.
+fn sessions_of(monitor: SocketAddr) -> Result<f64> {
+    let mut connection = TcpStream::connect(monitor)?;
+    write!(connection, "GET /metrics HTTP/1.1\r\nHost: {monitor}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer
+        .lines()
+        .filter(|line| line.starts_with("pitwall_engine_sessions"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum())
 }
 
 /// User and system time of a process, all its threads included.

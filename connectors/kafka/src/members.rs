@@ -198,7 +198,7 @@ fn join<E: Send>(options: &Options, group: &str, topics: &[String]) -> Result<Ba
         .set("partition.assignment.strategy", "range")
         .set("auto.offset.reset", "latest")
         .set("session.timeout.ms", options.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", (options.session_timeout_ms / 3).clamp(1, 3_000).to_string());
+        .set("heartbeat.interval.ms", (options.session_timeout_ms / 3).clamp(1, 1_000).to_string());
     if !options.instance.is_empty() {
         config.set("group.instance.id", &options.instance);
     }

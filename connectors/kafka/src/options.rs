@@ -47,7 +47,7 @@ pub struct Options {
     pub queued_messages_max: usize,
     /// How messages are compressed: none, lz4 or zstd.
     pub compression: String,
-    /// librdkafka's own settings as NAME=VALUE, for TLS and SASL; they go above all others.
+    /// librdkafka's own settings as NAME=VALUE. They go above those of every client; what exactly-once needs is set after them.
     pub properties: Vec<String>,
 }
 

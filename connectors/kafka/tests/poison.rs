@@ -1,5 +1,5 @@
 //! What other programs put into topics, or take from under them: random bytes in every raw topic become dead letters and change no fact; a
-//! fact topic that is gone, and raw records that are, end the engine with their names.
+//! fact topic that is gone ends the engine with its name.
 //!
 //! `PITWALL_POISON_SEED` changes the bytes; it is printed.
 
@@ -24,7 +24,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::ClientConfig;
 use support::Deployment;
 use support::engine::{Engines, wait_for, wait_until_closed};
 use support::fed::Fed;
@@ -144,21 +144,4 @@ fn a_fact_topic_that_is_deleted_ends_the_engine_with_its_name() {
     fed.end(&mut log);
     let error = engines.wait().unwrap_err().to_string();
     assert!(error.contains(&format!("topic {topic} is not there")) && error.contains("pitwall topics create"), "{error}");
-}
-
-#[test]
-fn raw_records_deleted_before_they_were_taken_end_the_engine_with_where_they_were() {
-    let deployment = Deployment::new("retained", support::formula_1_streams());
-    let options = &deployment.options;
-    let mut log = KafkaLog::open(options.clone(), deployment.streams.clone()).unwrap();
-    let mut fed = Fed::new(SILVERSTONE, SESSION, &mut log);
-    fed.feed(&mut log, fed.records.len() / 2);
-    let (topic, number) = (format!("{}{}", options.prefix, topics::raw("car_data")), partition::of(SESSION, options.partitions));
-    let mut first = TopicPartitionList::new();
-    first.add_partition_offset(&topic, number, Offset::Offset(100)).unwrap();
-    let admin: AdminClient<DefaultClientContext> = client(options).create().unwrap();
-    block_on(admin.delete_records(&first, &AdminOptions::new())).unwrap();
-    let error = Engines::start(options, Limits::default()).wait().unwrap_err().to_string();
-    let place = format!("topic {topic}, partition {number}: offset 0 is needed, but retention has deleted everything before 100");
-    assert!(error.contains(&place) && error.contains("retention.ms=-1"), "{error}");
 }

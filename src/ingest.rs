@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +14,7 @@ use pitwall_engine::hash::Digest;
 use pitwall_engine::log::{AppendError, NewRaw, RawLog};
 use pitwall_kafka::client::KafkaLogError;
 use pitwall_kafka::log::KafkaLog;
-use pitwall_kafka::members::Trouble;
+use pitwall_kafka::members::{Trouble, rest};
 use pitwall_schemas::shared::KnownAtQuality;
 
 use crate::settings::{Ingest, Override, Settings};
@@ -23,8 +22,6 @@ use crate::{kafka, progress, source};
 
 /// How long is waited after trouble before the broker is asked again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often is looked whether the feeding is told to stop while it waits.
-const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// Feed sources into Kafka's raw topics.
 #[derive(Debug, Args)]
@@ -189,7 +186,7 @@ impl Feeder {
                         return Err(error.into());
                     }
                     tracing::warn!(%error, "the broker is asked again");
-                    thread::sleep(RETRY);
+                    rest(RETRY, is_stopping);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -234,11 +231,6 @@ impl Pace {
     }
 
     fn wait_for(&self, received_at: Micros, is_stopping: &AtomicBool) {
-        while !is_stopping.load(Ordering::Relaxed) {
-            match self.left(received_at) {
-                Duration::ZERO => break,
-                left => thread::sleep(left.min(STOP_POLL)),
-            }
-        }
+        rest(self.left(received_at), is_stopping);
     }
 }

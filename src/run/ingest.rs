@@ -1,18 +1,15 @@
 //! The role `ingest`: the archives that the settings name into raw topics, once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use pitwall_kafka::members::rest;
 
 use super::Prepared;
 use crate::ingest::{Fed, Feeder};
 use crate::settings::Settings;
 use crate::source;
-
-/// How often is looked whether the process is told to stop when everything has been fed.
-const STOP_POLL: Duration = Duration::from_millis(50);
 
 pub(super) fn prepare(settings: &Settings) -> Result<Prepared> {
     let archives = settings.ingest.archives.clone();
@@ -34,7 +31,7 @@ pub(super) fn prepare(settings: &Settings) -> Result<Prepared> {
         }
         // The end of a role ends its process: others may go on.
         while !is_stopping.load(Ordering::Relaxed) {
-            thread::sleep(STOP_POLL);
+            rest(Duration::from_secs(1), is_stopping);
         }
         Ok(())
     };

@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pitwall_engine::log::{SinkError, store_next};
 use pitwall_kafka::client::KafkaLogError;
 use pitwall_kafka::log::{FactEnd, KafkaLog};
-use pitwall_kafka::members::{self, Trouble};
+use pitwall_kafka::members::{self, Trouble, rest};
 use pitwall_scylla::error::ScyllaError;
 use pitwall_scylla::metrics::{BACKLOG, STALLS, STORE_SECONDS, STORED};
 use pitwall_scylla::options::Options;
@@ -26,8 +25,6 @@ use crate::settings::Settings;
 
 /// How long is waited after the store could not be written before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often is looked whether the partition is still this process's while nothing else is done.
-const STOP_POLL: Duration = Duration::from_millis(10);
 
 pub(super) fn prepare(settings: &Settings) -> Result<Prepared> {
     let log = kafka::open(settings)?;
@@ -138,13 +135,5 @@ impl Sink {
             end.next_fact_seq.saturating_sub(stored)
         });
         metrics::gauge!(BACKLOG, "partition" => self.partition.to_string()).set(behind.sum::<u64>() as f64);
-    }
-}
-
-/// Waits, but not longer than until the partition is another's.
-fn rest(time: Duration, is_stopping: &AtomicBool) {
-    let end = Instant::now() + time;
-    while Instant::now() < end && !is_stopping.load(Ordering::Relaxed) {
-        thread::sleep(STOP_POLL.min(time));
     }
 }

@@ -216,19 +216,21 @@ impl Options {
         let doing = doing.into();
         match is_unknown_topic(error) {
             true => KafkaLogError::NoTopic(doing),
-            false => KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing, reason: error.to_string() },
+            false => self.unreachable(doing, error.to_string()),
         }
     }
 
     /// A transaction that came to nothing, or nobody knows to what.
     pub(crate) fn untaken(&self, doing: impl Into<String>, elapsed: Duration) -> KafkaLogError {
-        let reason = format!("the transaction is not known to be committed after {} ms", elapsed.as_millis());
-        KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing: doing.into(), reason }
+        self.unreachable(doing, format!("the transaction is not known to be committed after {} ms", elapsed.as_millis()))
     }
 
     /// No answer in time.
     pub(crate) fn silence(&self, doing: impl Into<String>) -> KafkaLogError {
-        let reason = format!("no answer in {} ms", self.timeout_ms);
+        self.unreachable(doing, format!("no answer in {} ms", self.timeout_ms))
+    }
+
+    fn unreachable(&self, doing: impl Into<String>, reason: String) -> KafkaLogError {
         KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing: doing.into(), reason }
     }
 }

@@ -264,10 +264,13 @@ where
     Ok(Worker { is_stopping, thread })
 }
 
-/// Waits, but not longer than until the thread is told to stop.
-fn rest(time: Duration, is_stopping: &AtomicBool) {
+/// Waits, but not longer than until the flag is set.
+pub fn rest(time: Duration, is_stopping: &AtomicBool) {
     let end = Instant::now() + time;
-    while Instant::now() < end && !is_stopping.load(Ordering::Relaxed) {
-        thread::sleep(STOP_POLL.max(time / 100));
+    while !is_stopping.load(Ordering::Relaxed) {
+        match end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => break,
+            left => thread::sleep(left.min(STOP_POLL.max(time / 100))),
+        }
     }
 }

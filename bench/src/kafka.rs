@@ -29,9 +29,9 @@ const PARTITIONS: i32 = 4;
 /// Records of one transaction of ingest.
 const BATCH: usize = 20_000;
 /// How often is looked how far the engines are.
-pub(crate) const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(5);
 /// Far more than it takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Ticks of a second in `/proc`: what Linux shows to programs, whatever it uses itself.
 const TICKS: f64 = 100.0;
 
@@ -74,15 +74,7 @@ pub(crate) fn live(path: &Path) -> Result<()> {
     for (number, batch) in records[..BEFORE].chunks(BATCH).enumerate() {
         log.append(session_key, source_id, (number * BATCH) as i64, batch.to_vec())?;
     }
-    let until = |next: usize| -> Result<()> {
-        let begun = Instant::now();
-        while log.standing(session_key)?.is_none_or(|standing| (standing.next_ingest_seq as usize) < next) {
-            anyhow::ensure!(begun.elapsed() < PATIENCE, "the engine is not done after {PATIENCE:?}");
-            thread::sleep(LOOK);
-        }
-        Ok(())
-    };
-    until(BEFORE)?;
+    until(|| Ok(log.standing(session_key)?.filter(|standing| standing.next_ingest_seq as usize >= BEFORE)))?;
     let asynchronous = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let frames = live::watch(&asynchronous, address, session_key);
     thread::sleep(Duration::from_secs(1));
@@ -178,19 +170,13 @@ fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> R
     let begun = Instant::now();
     let children = (0..engines).map(|_| start(program, &options)).collect::<Result<Vec<_>>>()?;
     let mut first = None;
-    loop {
+    until(|| {
         let standings = keys.iter().map(|key| log.standing(*key)).collect::<Result<Vec<_>, _>>()?;
         if standings.iter().any(Option::is_some) {
             first.get_or_insert_with(Instant::now);
         }
-        if standings.iter().all(|standing| standing.is_some_and(|standing| standing.is_closed)) {
-            break;
-        }
-        if begun.elapsed() > PATIENCE {
-            bail!("the engines are not done after {PATIENCE:?}");
-        }
-        thread::sleep(LOOK);
-    }
+        Ok(standings.iter().all(|standing| standing.is_some_and(|standing| standing.is_closed)).then_some(()))
+    })?;
     let ended = Instant::now();
     let mut cpu = Duration::ZERO;
     let mut peak_mib: f64 = 0.0;
@@ -223,6 +209,18 @@ pub(crate) fn ingest(archive: &Path, session_key: i32, log: &mut KafkaLog) -> Re
     log.append(session_key, source_id, next, batch)?;
     log.describe_source(session_key, source_id, is_reconstructed, true)?;
     Ok((next + count) as u64)
+}
+
+/// Asks until there is an answer.
+pub(crate) fn until<T>(mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        anyhow::ensure!(begun.elapsed() < PATIENCE, "what is measured is not done after {PATIENCE:?}");
+        thread::sleep(LOOK);
+    }
 }
 
 /// A process of the program; ends with this.

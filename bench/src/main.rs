@@ -51,15 +51,25 @@ fn main() -> Result<()> {
 
 /// The median of [`RUNS`] runs, after one that is not counted.
 fn median(mut run: impl FnMut() -> Result<()>) -> Result<Duration> {
-    run()?;
-    let mut times = Vec::with_capacity(RUNS);
-    for _ in 0..RUNS {
-        let begun = Instant::now();
-        run()?;
-        times.push(begun.elapsed());
+    medians([()], |()| run()).map(|[time]| time)
+}
+
+/// The medians of the same work done in several ways, in turn, so that a machine that grows faster or slower does so for all of them.
+fn medians<W: Copy, const N: usize>(ways: [W; N], mut run: impl FnMut(W) -> Result<()>) -> Result<[Duration; N]> {
+    let mut times = [const { Vec::new() }; N];
+    for counted in 0..=RUNS {
+        for (times, way) in times.iter_mut().zip(ways) {
+            let begun = Instant::now();
+            run(way)?;
+            if counted > 0 {
+                times.push(begun.elapsed());
+            }
+        }
     }
-    times.sort();
-    Ok(times[RUNS / 2])
+    Ok(times.map(|mut times| {
+        times.sort();
+        times[RUNS / 2]
+    }))
 }
 
 fn session(archive: &Archive) -> Result<Session<Sample>> {
@@ -130,24 +140,14 @@ fn two_jobs(dutch: &Path, mexico: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     println!("two archives, jobs 1 → 2                     one job     two jobs    ratio");
     for (name, second) in [("Dutch race and Mexico qualifying", mexico), ("Dutch race twice", dutch)] {
-        let run = |jobs: NonZeroUsize| -> Result<Duration> {
-            let begun = Instant::now();
+        let [one, two] = medians([1, 2], |jobs| {
             let items = vec![(dutch.to_owned(), folder.path().join("first")), (second.to_owned(), folder.path().join("second"))];
-            let results = backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out));
-            results.into_iter().try_for_each(|result| result.map(drop))?;
-            Ok(begun.elapsed())
-        };
-        // In turn, so that a machine that grows faster or slower does so for both.
-        let (mut one, mut two) = (Vec::new(), Vec::new());
-        for _ in 0..=RUNS {
-            one.push(run(NonZeroUsize::MIN)?);
-            two.push(run(NonZeroUsize::MIN.saturating_add(1))?);
-        }
-        let [one, two] = [one, two].map(|mut times| {
-            times.remove(0);
-            times.sort();
-            times[RUNS / 2].as_secs_f64()
-        });
+            let jobs = NonZeroUsize::new(jobs).context("no jobs")?;
+            backtest::run_jobs(items, jobs, |(archive, out): (PathBuf, PathBuf)| whole_backtest(&archive, &out))
+                .into_iter()
+                .try_for_each(|result| result.map(drop))
+        })?
+        .map(|time| time.as_secs_f64());
         println!("  {name:<38}{:>9.1} ms{:>10.1} ms{:>9.2}", one * 1e3, two * 1e3, one / two);
     }
     println!();

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -13,7 +12,7 @@ use pitwall_kafka::partition;
 use pitwall_scylla::options::Options;
 use pitwall_scylla::store::ScyllaStore;
 
-use crate::kafka::{Engine, LOOK, PATIENCE, command, deployment, ingest, program, start, streams};
+use crate::kafka::{Engine, command, deployment, ingest, program, start, streams, until};
 
 /// The port of `docker/services`.
 const PORT: &str = "19042";
@@ -52,15 +51,4 @@ pub(crate) fn sink(archive: &Path) -> Result<()> {
     let rate = (facts - before) as f64 / begun.elapsed().as_secs_f64();
     println!("Kafka's fact topics to CQL, one sink: {} facts in {:.2} s, {rate:.0} facts/s", facts - before, begun.elapsed().as_secs_f64());
     Ok(())
-}
-
-fn until<T>(mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask()? {
-            return Ok(answer);
-        }
-        anyhow::ensure!(begun.elapsed() < PATIENCE, "not done after {PATIENCE:?}");
-        thread::sleep(LOOK);
-    }
 }

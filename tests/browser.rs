@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use fantoccini::Client;
-use live::browser::Driver;
+use live::browser::{Driver, eventually};
 use live::proxy::Proxy;
 use live::{DUTCH, Demo, PATIENCE};
 use pitwall_archive::archive::ArchiveWriter;
@@ -336,19 +336,6 @@ async fn assert_gaps_equal_the_api(browser: &Client, demo: &Demo, query: &str, n
             .filter(([, gap]) => gap !== '–'));";
     eventually(browser, script, &serde_json::to_value(&expected).unwrap()).await;
     expected.len()
-}
-
-/// Waits until a script answers what is expected.
-async fn eventually(browser: &Client, script: &str, expected: &Value) {
-    let begun = Instant::now();
-    loop {
-        let answer = browser.execute(script, Vec::new()).await.unwrap();
-        if answer == *expected {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "the page says {answer}, the API {expected}; asked with {script}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,28 +1,25 @@
 //! Four roles in four processes from one configuration file: ingest, engine, sink and edge. Topics, CQL server, edge and page hold what a
 //! backtest derives; `tests/demo.rs` holds the embedded deployment to the same hash.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and waits for a page")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "live/browser.rs"]
-mod browser;
 mod deployment;
 mod examples;
+mod live;
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
 
 use deployment::keyspace::Keyspace;
-use deployment::{Deployment, PATIENCE, wait_for};
+use deployment::{Deployment, wait_for};
+use live::DUTCH;
+use live::browser::{Driver, eventually};
 use pitwall_engine::log::StateStore;
 use serde_json::Value;
-
-const DUTCH: i32 = 9_920;
 
 #[test]
 fn topics_store_edge_and_page_hold_what_a_backtest_derives() {
     let folder = tempfile::tempdir().unwrap();
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dutch_2025_race.avro");
+    let archive = live::race();
     let mut deployment = Deployment::new("roles", 2);
     let keyspace = Keyspace::new(&mut deployment);
     let file = folder.path().join("pitwall.toml");
@@ -66,20 +63,11 @@ fn topics_store_edge_and_page_hold_what_a_backtest_derives() {
 
 /// The page's tower has twenty cars, this one first.
 async fn assert_page_shows(url: &str, winner: i64) {
-    let driver = browser::Driver::start();
+    let driver = Driver::start();
     let page = driver.browser(1_280, 1_100).await;
     page.goto(url).await.unwrap();
     let script = "const rows = document.querySelectorAll('#tower-rows tr'); return [rows.length, Number(rows[0]?.dataset.driver)];";
-    let expected = Value::from(vec![20, winner]);
-    let begun = Instant::now();
-    loop {
-        let tower = page.execute(script, Vec::new()).await.unwrap();
-        if tower == expected {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "the page shows {tower}, not {expected}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually(&page, script, &Value::from(vec![20, winner])).await;
     assert_eq!(driver.errors(&page).await, Vec::<String>::new(), "errors in the page");
     page.close().await.unwrap();
 }

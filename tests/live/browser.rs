@@ -1,12 +1,14 @@
 //! Chromium, driven through WebDriver.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and starts processes and waits for them")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+
+use super::PATIENCE;
 
 /// A `chromedriver` on a port of its own.
 pub(crate) struct Driver {
@@ -75,5 +77,18 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until a script answers what is expected.
+pub(crate) async fn eventually(browser: &Client, script: &str, expected: &Value) {
+    let begun = Instant::now();
+    loop {
+        let answer = browser.execute(script, Vec::new()).await.unwrap();
+        if answer == *expected {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the page says {answer}, the API {expected}; asked with {script}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

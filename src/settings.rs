@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) edge: pitwall_edge::Options,
     pub(crate) kafka: pitwall_kafka::options::Options,
     pub(crate) scylla: pitwall_scylla::options::Options,
+    pub(crate) redis: pitwall_redis::options::Options,
     pub(crate) limits: Limits,
 }
 
@@ -233,6 +234,10 @@ impl Layers {
             Some((Value::Integer(_), _)) => text.replace('_', "").parse().ok().map(Value::Integer),
             Some((Value::Boolean(_), _)) => text.parse().ok().map(Value::Boolean),
             Some((Value::Float(_), _)) => text.parse().ok().map(Value::Float),
+            // As in the file, for items with commas in them.
+            Some((Value::Array(_), _)) if text.trim_start().starts_with('[') => {
+                format!("items = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("items"))
+            }
             Some((Value::Array(_), _)) => {
                 Some(Value::Array(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect()))
             }
@@ -245,6 +250,7 @@ impl Layers {
         let Some((old, _)) = self.leaves.get(key) else {
             bail!("{origin}: there is no setting `{key}`: did you mean {}?", self.nearest(key, origin));
         };
+        refuse_secret(key, &value).with_context(|| origin.to_string())?;
         if old.type_str() != value.type_str() {
             bail!("{origin}: {key} = {value}: {} is needed, not {}", with_article(old.type_str()), with_article(value.type_str()));
         }
@@ -291,9 +297,36 @@ pub(crate) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
+/// Settings are shown, by `pitwall config` and in errors, so a secret is none of them: it lies in a file that a setting names.
+fn refuse_secret(key: &str, value: &Value) -> Result<()> {
+    let texts = value.as_array().into_iter().flatten().chain([value]).filter_map(Value::as_str);
+    for text in texts {
+        match key {
+            "kafka.properties" if text.split_once('=').is_some_and(|(name, _)| is_secret_property(name.trim())) => {
+                let name = text.split('=').next().unwrap_or_default().trim();
+                bail!(
+                    "{key}: {name} would be shown: write its value into a file and name that in kafka.property_files = [\"{name}=FILE\"]"
+                );
+            }
+            "redis.url" if text.contains('@') => {
+                bail!(
+                    "{key}: user and password would be shown: set redis.user, and name a file that holds the password in redis.password_file"
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether librdkafka keeps a secret under this name.
+fn is_secret_property(name: &str) -> bool {
+    ["password", "secret", "ssl.key.pem", "sasl.oauthbearer.config"].iter().any(|part| name.contains(part))
+}
+
 /// The least value of a number: waiting may be nothing, everything else must be something.
 fn minimum_of(key: &str) -> Option<i64> {
-    let may_be_zero = ["hold_ms", "clock_ahead_ms_max", "dead_letter_payload_bytes_max", "held_records_max"];
+    let may_be_zero = ["requests_per_window_max", "hold_ms", "clock_ahead_ms_max", "dead_letter_payload_bytes_max", "held_records_max"];
     Some(i64::from(!may_be_zero.iter().any(|name| key.ends_with(name))))
 }
 

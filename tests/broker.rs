@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use deployment::Deployment;
-use deployment::broker::Broker;
+use deployment::service::Service;
 use pitwall_engine::memory::Seeded;
 
 const MEXICO: i32 = 9_873;
@@ -24,7 +24,7 @@ fn a_broker_killed_while_sessions_run_costs_time_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mexico_2025_qualifying.avro");
     let (archive, run) = (archive.to_str().unwrap(), folder.path().join("run"));
-    let broker = Broker::start();
+    let broker = Service::kafka();
     let deployment = Deployment::on(broker.port, "broker", 2);
     deployment.told(&["backtest", archive, "--out", run.to_str().unwrap(), "--quiet"]);
     let manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(run.join("manifest.json")).unwrap()).unwrap();

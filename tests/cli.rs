@@ -740,6 +740,47 @@ fn unknown_and_unreadable_settings_are_errors_that_say_where() {
 }
 
 #[test]
+fn a_secret_is_no_setting_and_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pitwall.toml");
+    for (toml, words) in [
+        (
+            "[kafka]\nproperties = [\"sasl.username=wall\", \"sasl.password = hunter2\"]\n",
+            "kafka.property_files = [\"sasl.password=FILE\"]",
+        ),
+        ("[kafka]\nproperties = \"sasl.password=hunter2\"\n", "kafka.property_files"),
+        ("[kafka]\nproperties = [\"sasl.oauthbearer.client.secret=hunter2\"]\n", "kafka.property_files"),
+        ("[redis]\nurl = \"redis://wall:hunter2@localhost\"\n", "redis.password_file"),
+    ] {
+        fs::write(&file, toml).unwrap();
+        for command in [&["config"][..], &["config", "--format", "toml"], &["topics", "check"]] {
+            let why = pitwall_in(folder.path(), &[], command).fails(1);
+            assert!(why.contains("pitwall.toml") && why.contains(words) && !why.contains("hunter2"), "{toml}: {why}");
+        }
+    }
+    fs::remove_file(&file).unwrap();
+    let variable = [("PITWALL_KAFKA__PROPERTIES", "sasl.username=wall,sasl.password=hunter2")];
+    let why = pitwall_in(folder.path(), &variable, ["config"]).fails(1);
+    assert!(why.contains("PITWALL_KAFKA__PROPERTIES") && !why.contains("hunter2"), "{why}");
+    let variable = [("PITWALL_KAFKA__PROPERTY_FILES", "sasl.password=/no/such/file")];
+    let why = pitwall_in(folder.path(), &variable, ["topics", "check"]).fails(1);
+    assert!(why.contains("kafka.property_files: sasl.password: /no/such/file: "), "{why}");
+}
+
+#[test]
+fn a_list_in_a_variable_may_be_written_as_in_the_file_when_its_items_have_commas() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, items) in [
+        ("debug=broker,topic", json!(["debug=broker", "topic"])),
+        ("[\"debug=broker,topic\", \"client.rack=a\"]", json!(["debug=broker,topic", "client.rack=a"])),
+    ] {
+        let told = json(pitwall_in(folder.path(), &[("PITWALL_KAFKA__PROPERTIES", text)], ["config", "--format", "json"]));
+        let found = told.as_array().unwrap().iter().find(|setting| setting["key"] == "kafka.properties").unwrap();
+        assert_eq!(found["value"], items);
+    }
+}
+
+#[test]
 fn logs_are_json_on_demand_and_never_on_standard_output() {
     let archive = data("dutch_2025_race.avro");
     let quiet = pitwall(["state", text(&archive), "--at", "lap:1", "--format", "json"]);

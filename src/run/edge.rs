@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use pitwall_edge::{Bound, Hub};
+use pitwall_edge::{Bound, Hub, Shared};
 use pitwall_embedded::data::{self, DataDirectory, Durability};
 use pitwall_embedded::log::EmbeddedLog;
 use pitwall_embedded::sink::{Pending, Sink};
@@ -19,6 +19,7 @@ use pitwall_engine::log::{CommitUnit, Committed, EventLog, Fence};
 use pitwall_kafka::follow::{Followed, Follower};
 use pitwall_kafka::log::KafkaLog;
 use pitwall_kafka::members::Trouble;
+use pitwall_redis::share::Share;
 use pitwall_schemas::log::ReadersEpoch;
 use tokio::runtime::Runtime;
 
@@ -43,7 +44,7 @@ pub(super) fn prepare(settings: &Settings) -> Result<Prepared> {
     let reader = Arc::new(LogReader { log: data.log.clone(), store: data.store, sink: sink.clone(), limits: settings.limits.clone() });
     let hub = Hub::new(settings.edge.clone());
     let asynchronous = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let bound = asynchronous.block_on(pitwall_edge::bind(hub.clone(), reader.clone()))?;
+    let bound = asynchronous.block_on(pitwall_edge::bind_sharing(hub.clone(), reader.clone(), shared(settings)?))?;
     let notice = format!("open http://{}", bound.address());
     let edge = Edge { log, mirror: data.log, sink: sink.pending(), hub, reader, behind: AtomicUsize::new(0) };
     let run = move |is_stopping: &AtomicBool| {
@@ -53,6 +54,15 @@ pub(super) fn prepare(settings: &Settings) -> Result<Prepared> {
         result
     };
     Ok(Prepared { notice: Some(notice), run: Box::new(run) })
+}
+
+/// What edges share, where settings name a server for it.
+fn shared(settings: &Settings) -> Result<Option<Arc<dyn Shared>>> {
+    if settings.redis.url.is_empty() {
+        return Ok(None);
+    }
+    pitwall_redis::metrics::describe();
+    Ok(Some(Arc::new(Share::new(settings.redis.clone(), &settings.kafka.prefix)?)))
 }
 
 struct Edge {

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "these tests start processes and wait for them")]
 
-pub(crate) mod broker;
 pub(crate) mod keyspace;
+pub(crate) mod service;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;

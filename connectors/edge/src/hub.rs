@@ -175,6 +175,11 @@ impl Feed {
         (state.position, state.known_at, state.clock.clone())
     }
 
+    /// The graph whose facts the current epoch holds.
+    pub(crate) fn graph_hash(&self) -> Digest {
+        self.read().graph_hash
+    }
+
     pub(crate) fn replay(&self) -> Option<Arc<dyn ReplayControl>> {
         self.replay.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -11,6 +11,8 @@ pub const CONNECTIONS: &str = "pitwall_edge_connections";
 pub const CONNECTIONS_REFUSED: &str = "pitwall_edge_connections_refused_total";
 /// Answers, by `status`.
 pub const REQUESTS: &str = "pitwall_edge_requests_total";
+/// Requests refused because their address asks too often.
+pub const REQUESTS_LIMITED: &str = "pitwall_edge_requests_limited_total";
 /// Time from a request's head to its answer's, by `route`.
 pub const REQUEST_SECONDS: &str = "pitwall_edge_request_duration_seconds";
 /// Frames, snapshots and other messages written to WebSockets.
@@ -27,7 +29,7 @@ pub const CAUGHT_UP_FACTS: &str = "pitwall_edge_caught_up_facts_total";
 pub const CLOSES: &str = "pitwall_edge_closes_total";
 /// Messages of clients that were unreadable or impossible.
 pub const PROTOCOL_ERRORS: &str = "pitwall_edge_protocol_errors_total";
-/// Looks at the past, by `result` (`computed`, `cached`, `refused`).
+/// Looks at the past, by `result` (`computed`, `cached`, `shared`, `refused`).
 pub const LOOKS_BACK: &str = "pitwall_edge_looks_back_total";
 /// Facts that could not be shown.
 pub const FACTS_UNREADABLE: &str = "pitwall_edge_facts_unreadable_total";
@@ -54,6 +56,7 @@ fn describe() {
     describe_gauge!(CONNECTIONS, "Connections open now.");
     describe_counter!(CONNECTIONS_REFUSED, "Connections refused.");
     describe_counter!(REQUESTS, "HTTP answers.");
+    describe_counter!(REQUESTS_LIMITED, "Requests refused because their address asks too often.");
     describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time from a request's head to its answer's.");
     describe_counter!(MESSAGES_SENT, "Messages written to WebSockets.");
     describe_counter!(SENT_BYTES, Unit::Bytes, "Bytes of messages written to WebSockets.");

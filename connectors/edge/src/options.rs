@@ -20,6 +20,13 @@ pub struct Options {
     pub connections_max: usize,
     /// Connections open at a time from one address. One more is answered 429 and closed.
     pub connections_per_address_max: usize,
+    /// Requests of one address, WebSockets' included, within a window. More are answered 429 until it ends; 0 for no such limit, as behind a
+    /// balancer that is the only address there is. Edges that share counters count together.
+    pub requests_per_window_max: u64,
+    /// Length of that window, ms.
+    pub request_window_ms: u64,
+    /// Addresses that a process counts by itself in a window. Those beyond are not counted.
+    pub limited_addresses_max: usize,
     /// Bytes of a request's head. A longer one is answered 431, a longer target 414.
     pub header_bytes_max: usize,
     /// Headers of a request. More are answered 431.
@@ -82,6 +89,9 @@ impl Default for Options {
             origins: Vec::new(),
             connections_max: 4_096,
             connections_per_address_max: 2_048,
+            requests_per_window_max: 0,
+            request_window_ms: 10_000,
+            limited_addresses_max: 65_536,
             header_bytes_max: 16 * 1_024,
             headers_max: 64,
             body_bytes_max: 4_096,

@@ -1,4 +1,4 @@
-//! Looks at the past: bounded in number, each computed once however many ask, the last ones kept.
+//! Looks at the past: bounded in number, each computed once however many ask, the last ones kept, here and where edges share them.
 //!
 //! A channel at a moment is the newest fact of each key known by then; nothing is derived again.
 
@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::problem::Problem;
 use crate::reader::{ReadError, Reader, Span};
 use crate::row::Row;
+use crate::shared::{Found, Shared};
 
 type Key = (i32, i32, u64, Channel);
 type Look = Arc<OnceCell<Arc<Vec<Row>>>>;
@@ -35,6 +36,7 @@ pub(crate) struct Past {
     reads: Arc<Semaphore>,
     delayed: Arc<Semaphore>,
     cache: Mutex<Cache>,
+    shared: Option<Arc<dyn Shared>>,
 }
 
 /// A ledger record and its time.
@@ -80,7 +82,7 @@ impl From<NoSuchMoment> for Problem {
 }
 
 impl Past {
-    pub(crate) fn new(reader: Arc<dyn Reader>, options: Arc<Options>) -> Self {
+    pub(crate) fn new(reader: Arc<dyn Reader>, options: Arc<Options>, shared: Option<Arc<dyn Shared>>) -> Self {
         Self {
             reader,
             looks: Arc::new(Semaphore::new(options.looks_back_max)),
@@ -88,6 +90,7 @@ impl Past {
             delayed: Arc::new(Semaphore::new(options.delayed_max)),
             options,
             cache: Mutex::default(),
+            shared,
         }
     }
 
@@ -171,13 +174,46 @@ impl Past {
         if look.initialized() {
             metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "cached").increment(1);
         }
-        let compute = || async move {
-            let rows = self.look(move |reader| table_at(reader, session_key, position.epoch, channel, known_at)).await?;
-            metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "computed").increment(1);
-            Ok::<_, Problem>(Arc::new(rows))
-        };
-        let rows = look.get_or_try_init(compute).await?;
+        let rows = look.get_or_try_init(|| async { self.find_or_compute(feed, channel, position, known_at).await.map(Arc::new) }).await?;
         Ok(Table { position, known_at, rows: rows.to_vec() })
+    }
+
+    /// What another edge has read already, or what is read here, for the others too.
+    async fn find_or_compute(&self, feed: &Feed, channel: Channel, position: Position, known_at: Micros) -> Result<Vec<Row>, Problem> {
+        let Some(shared) = &self.shared else { return Ok(self.compute(feed, channel, position, known_at).await?.1) };
+        let turn = match shared.find(shared_key(feed, channel, position, known_at)).await {
+            Found::Answer(answer) => match kept::read(&answer).ok_or(()).and_then(|facts| rows_of(channel, facts).map_err(drop)) {
+                Ok(rows) => {
+                    metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "shared").increment(1);
+                    return Ok(rows);
+                }
+                // Whatever lies there is none of ours.
+                Err(()) => return Ok(self.compute(feed, channel, position, known_at).await?.1),
+            },
+            Found::Mine(turn) => turn,
+        };
+        let computed = self.compute(feed, channel, position, known_at).await;
+        let answer = computed.as_ref().ok().map(|(facts, _)| kept::write(facts));
+        shared.hand_in(turn, answer).await;
+        computed.map(|(_, rows)| rows)
+    }
+
+    async fn compute(
+        &self,
+        feed: &Feed,
+        channel: Channel,
+        position: Position,
+        known_at: Micros,
+    ) -> Result<(Vec<StoredFact>, Vec<Row>), Problem> {
+        let session_key = feed.session_key();
+        let read = move |reader: &dyn Reader| {
+            let facts = reader.latest(session_key, position.epoch, channel, Some(known_at))?;
+            let rows = rows_of(channel, facts.iter().map(|fact| fact.bytes.as_slice()))?;
+            Ok((facts, rows))
+        };
+        let computed = self.look(read).await?;
+        metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "computed").increment(1);
+        Ok(computed)
     }
 
     fn kept(&self, key: Key) -> Look {
@@ -242,7 +278,7 @@ impl Past {
 
 /// The newest fact of each key known by then, in order of the keys.
 fn table_at(reader: &dyn Reader, session_key: i32, epoch: i32, channel: Channel, known_at: Micros) -> Result<Vec<Row>, ReadError> {
-    rows_of(channel, &reader.latest(session_key, epoch, channel, Some(known_at))?)
+    rows_of(channel, reader.latest(session_key, epoch, channel, Some(known_at))?.iter().map(|fact| fact.bytes.as_slice()))
 }
 
 /// Every fact of a stretch, in order; `None` when there are more than `facts_max`.
@@ -255,10 +291,61 @@ fn every_fact(
     facts_max: usize,
 ) -> Result<Option<Vec<Row>>, ReadError> {
     let facts = reader.history(session_key, epoch, channel, span, facts_max + 1)?;
-    if facts.len() > facts_max { Ok(None) } else { rows_of(channel, &facts).map(Some) }
+    if facts.len() > facts_max { Ok(None) } else { rows_of(channel, facts.iter().map(|fact| fact.bytes.as_slice())).map(Some) }
 }
 
-fn rows_of(channel: Channel, facts: &[StoredFact]) -> Result<Vec<Row>, ReadError> {
-    let rows = facts.iter().map(|fact| Row::read(channel, &fact.bytes).map(|(row, _)| row));
+fn rows_of<'a>(channel: Channel, facts: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Row>, ReadError> {
+    let rows = facts.into_iter().map(|fact| Row::read(channel, fact).map(|(row, _)| row));
     rows.collect::<Result<_, _>>().map_err(|error| ReadError::Unavailable(error.to_string()))
+}
+
+/// The name of a look among all edges. What lies there is what the log has, whichever version of the edge reads it; graph and moment tell a
+/// session that was derived or ingested anew from the one before.
+fn shared_key(feed: &Feed, channel: Channel, Position { epoch, seq }: Position, known_at: Micros) -> String {
+    let (session_key, graph, name) = (feed.session_key(), feed.graph_hash(), channel.name());
+    format!("{session_key}:{epoch}:{seq}:{}:{graph}:{name}", known_at.0)
+}
+
+/// Facts as edges keep them for one another: each with its length, four bytes, little-endian, before it.
+mod kept {
+    use pitwall_engine::log::StoredFact;
+
+    pub(super) fn write(facts: &[StoredFact]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(facts.iter().map(|fact| fact.bytes.len() + 4).sum());
+        for fact in facts {
+            bytes.extend_from_slice(&(fact.bytes.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&fact.bytes);
+        }
+        bytes
+    }
+
+    /// The facts; `None` when these bytes are something else.
+    pub(super) fn read(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+        let mut facts = Vec::new();
+        while !bytes.is_empty() {
+            let (length, rest) = bytes.split_first_chunk()?;
+            let (fact, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            facts.push(fact);
+            bytes = rest;
+        }
+        Some(facts)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn facts_are_read_as_they_were_written_and_anything_shorter_is_refused() {
+            let bytes = [b"laps".to_vec(), Vec::new(), vec![7; 300]];
+            let facts: Vec<StoredFact> =
+                bytes.iter().map(|bytes| StoredFact { fact_seq: 0, known_at: Default::default(), bytes: bytes.clone() }).collect();
+            let written = write(&facts);
+            assert_eq!(read(&written).unwrap(), bytes.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            assert_eq!(read(&[]).unwrap(), Vec::<&[u8]>::new());
+            for length in (1..written.len()).filter(|length| ![8, 12].contains(length)) {
+                assert_eq!(read(&written[..length]), None, "{length} bytes");
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Errors as answers: `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -12,6 +14,8 @@ pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) detail: String,
     allow: Option<&'static str>,
+    /// Whole seconds after which it is worth asking again.
+    retry_after_s: u64,
 }
 
 #[derive(Serialize)]
@@ -25,7 +29,7 @@ struct Body<'a> {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), allow: None }
+        Self { status, detail: detail.into(), allow: None, retry_after_s: 1 }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -40,9 +44,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// The client asks too often: it may again after `left`.
+    pub(crate) fn too_many(detail: impl Into<String>, left: Duration) -> Self {
+        Self { retry_after_s: left.as_secs() + u64::from(left.subsec_nanos() > 0), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
     /// The method is not one of `allow`.
     pub(crate) fn method(allow: &'static str) -> Self {
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, detail: format!("use {allow}"), allow: Some(allow) }
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("use {allow}")) }
     }
 
     /// The answer; `instance` is the path asked for.
@@ -55,7 +64,7 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE || self.status == StatusCode::TOO_MANY_REQUESTS {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

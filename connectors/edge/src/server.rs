@@ -17,10 +17,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::hub::Hub;
+use crate::limiter::Limiter;
 use crate::past::Past;
 use crate::problem::Problem;
 use crate::reader::Reader;
 use crate::rest::Answer;
+use crate::shared::Shared;
 
 /// Why the edge cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,7 @@ pub enum BindError {
 pub(crate) struct Edge {
     pub(crate) hub: Arc<Hub>,
     pub(crate) past: Past,
+    limiter: Limiter,
     pub(crate) metrics: Option<PrometheusHandle>,
     /// Turns true when the server stops.
     pub(crate) stops: watch::Receiver<bool>,
@@ -56,6 +59,14 @@ pub struct Bound {
 /// # Errors
 /// When the address cannot be had.
 pub async fn bind(hub: Arc<Hub>, reader: Arc<dyn Reader>) -> Result<Bound, BindError> {
+    bind_sharing(hub, reader, None).await
+}
+
+/// As [`bind`], for an edge that shares answers and counters with others of its deployment.
+///
+/// # Errors
+/// When the address cannot be had.
+pub async fn bind_sharing(hub: Arc<Hub>, reader: Arc<dyn Reader>, shared: Option<Arc<dyn Shared>>) -> Result<Bound, BindError> {
     let options = hub.options().clone();
     let listener = TcpListener::bind(options.listen).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => BindError::InUse(options.listen),
@@ -63,8 +74,9 @@ pub async fn bind(hub: Arc<Hub>, reader: Arc<dyn Reader>) -> Result<Bound, BindE
     })?;
     let address = listener.local_addr().map_err(|error| BindError::Refused(options.listen, error))?;
     let (stop, stops) = watch::channel(false);
-    let past = Past::new(reader, options);
-    let edge = Edge { hub, past, metrics: crate::metrics::install(), stops, by_address: Mutex::default() };
+    let limiter = Limiter::new(options.clone(), shared.clone());
+    let past = Past::new(reader, options, shared);
+    let edge = Edge { hub, past, limiter, metrics: crate::metrics::install(), stops, by_address: Mutex::default() };
     Ok(Bound { listener, address, edge: Arc::new(edge), stop })
 }
 
@@ -190,6 +202,10 @@ async fn respond(edge: &Arc<Edge>, request: Request<Incoming>, place: Arc<Place>
     let path: String = request.uri().path().chars().take(256).collect();
     let route = route(&path);
     let answered = async {
+        // Whoever watches over the server may always ask how it is.
+        if route != "operations" {
+            edge.limiter.admit(place.address).await?;
+        }
         edge.check_host(request.headers(), request.uri())?;
         if route == "websocket" { crate::websocket::upgrade(edge, request, place) } else { crate::rest::answer(edge, request).await }
     };

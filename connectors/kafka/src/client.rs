@@ -1,5 +1,6 @@
 //! How clients are configured, and what their troubles are called.
 
+use std::fs;
 use std::time::Duration;
 
 use pitwall_schemas::topics;
@@ -37,8 +38,13 @@ pub enum KafkaLogError {
         current: i32,
     },
     /// A setting is none of librdkafka's.
-    #[error("kafka.properties: {0}: give librdkafka's settings as NAME=VALUE")]
-    Property(String),
+    #[error("kafka.{setting}: {reason}")]
+    Property {
+        /// Where it stands.
+        setting: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A topic is not there.
     #[error("topic {0} is not there: make all topics with `pitwall topics create`")]
     NoTopic(String),
@@ -165,8 +171,16 @@ impl Options {
             .set("client.id", "pitwall")
             .set("message.max.bytes", self.message_bytes_max.to_string());
         for property in &self.properties {
-            let (name, value) = property.split_once('=').ok_or_else(|| KafkaLogError::Property(property.clone()))?;
-            config.set(name.trim(), value.trim());
+            let (name, value) = named(property, "properties", "VALUE")?;
+            config.set(name, value);
+        }
+        for property in &self.property_files {
+            let (name, file) = named(property, "property_files", "FILE")?;
+            let value = fs::read_to_string(file).map_err(|error| KafkaLogError::Property {
+                setting: "property_files",
+                reason: format!("{name}: {file}: {error}: name a file that holds it"),
+            })?;
+            config.set(name, value.trim_end_matches(['\r', '\n']));
         }
         Ok(config)
     }
@@ -233,6 +247,16 @@ impl Options {
     fn unreachable(&self, doing: impl Into<String>, reason: String) -> KafkaLogError {
         KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing: doing.into(), reason }
     }
+}
+
+/// Name and value of one of librdkafka's settings.
+fn named<'a>(property: &'a str, setting: &'static str, value: &str) -> Result<(&'a str, &'a str), KafkaLogError> {
+    let parts = property.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+    // What it says instead is not told again: it may be a secret in the wrong place.
+    parts.ok_or_else(|| KafkaLogError::Property {
+        setting,
+        reason: format!("an entry has no `=`: give librdkafka's settings as NAME={value}"),
+    })
 }
 
 /// Whether a broker says that it knows no such topic. One that has just started may say so of a topic that is there.

@@ -192,16 +192,20 @@ impl<'a, S: Event> Sessions<'a, S> {
         tell(self.partition, lag, oldest, self.running.len(), self.broken.len());
     }
 
-    /// Trouble of one session stops that session; trouble of the log, or another engine's fence, begins the partition again.
+    /// Trouble of one session, as records that retention has deleted, stops that session; trouble of the log, or another engine's fence,
+    /// begins the partition again.
     fn keep_going(&mut self, session_key: i32, error: EngineError<KafkaLogError>) -> Result<(), EngineError<KafkaLogError>> {
         match error {
-            EngineError::Log(_) | EngineError::Fenced(_) => Err(error),
-            EngineError::Ledger(_) | EngineError::NotRebuilt { .. } | EngineError::FactsDiffer { .. } => {
+            EngineError::Log(KafkaLogError::Deleted { .. })
+            | EngineError::Ledger(_)
+            | EngineError::NotRebuilt { .. }
+            | EngineError::FactsDiffer { .. } => {
                 tracing::error!(session_key, %error, "this session stands still");
                 self.running.remove(&session_key);
                 self.broken.insert(session_key);
                 Ok(())
             }
+            EngineError::Log(_) | EngineError::Fenced(_) => Err(error),
         }
     }
 }

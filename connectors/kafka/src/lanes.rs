@@ -63,6 +63,10 @@ pub(crate) enum Holes {
 
 impl<T> Lanes<T> {
     /// Begins to read `starts`, all in `partition`; `next` is the first number if it is known. Read ahead of each are `ahead_bytes_max`.
+    ///
+    /// # Errors
+    /// When Kafka cannot be reached, a topic is not there, or what lies where one starts has been deleted: reading on from what is left
+    /// would be silent loss.
     pub(crate) fn open(
         options: &Options,
         partition: i32,
@@ -81,10 +85,10 @@ impl<T> Lanes<T> {
         let mut lanes = Vec::new();
         for Start { topic, offset } in starts {
             let (first, _) = bounds(options, &consumer, &topic, partition)?;
-            if offset < first && offset > 0 {
+            if offset < first {
                 return Err(KafkaLogError::Deleted { topic, partition, offset, first });
             }
-            let added = assignment.add_partition_offset(&topic, partition, Offset::Offset(offset.max(first)));
+            let added = assignment.add_partition_offset(&topic, partition, Offset::Offset(offset));
             added.map_err(|error| trouble(&topic, &error))?;
             // Split off before it is assigned: a queue that is split later may have given messages to the consumer's own by then.
             let queue = consumer.split_partition_queue(&topic, partition).ok_or_else(|| KafkaLogError::NoTopic(topic.clone()))?;

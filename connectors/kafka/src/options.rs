@@ -49,6 +49,8 @@ pub struct Options {
     pub compression: String,
     /// librdkafka's own settings as NAME=VALUE. They go above those of every client; what exactly-once needs is set after them.
     pub properties: Vec<String>,
+    /// The same as NAME=FILE: the file holds the value, so that no setting shows a password.
+    pub property_files: Vec<String>,
 }
 
 impl Default for Options {
@@ -75,6 +77,7 @@ impl Default for Options {
             queued_messages_max: 500_000,
             compression: "lz4".to_owned(),
             properties: Vec::new(),
+            property_files: Vec::new(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What other programs put into topics, or take from under them: random bytes in every raw topic become dead letters and change no fact; a
-//! fact topic that is gone ends the engine with its name.
+//! fact topic that is gone ends the engine with its name; a session whose raw records were deleted is refused and others go on.
 //!
 //! `PITWALL_POISON_SEED` changes the bytes; it is printed.
 
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use futures_executor::block_on;
 use pitwall_engine::limits::Limits;
+use pitwall_engine::log::EventLog;
 use pitwall_engine::memory::Seeded;
 use pitwall_kafka::log::KafkaLog;
 use pitwall_kafka::options::Options;
@@ -144,4 +145,38 @@ fn a_fact_topic_that_is_deleted_ends_the_engine_with_its_name() {
     fed.end(&mut log);
     let error = engines.wait().unwrap_err().to_string();
     assert!(error.contains(&format!("topic {topic} is not there")) && error.contains("pitwall topics create"), "{error}");
+}
+
+#[test]
+fn a_session_whose_raw_records_retention_has_deleted_is_refused_and_others_of_its_partition_go_on() {
+    let deployment = Deployment::new("retention", support::formula_1_streams());
+    let options = &deployment.options;
+    let mut log = KafkaLog::open(options.clone(), deployment.streams.clone()).unwrap();
+    let number = partition::of(SESSION, options.partitions);
+    let again = (SESSION + 1..).find(|session_key| partition::of(*session_key, options.partitions) == number).unwrap();
+    let mut fed = Fed::new(SILVERSTONE, SESSION, &mut log);
+    fed.feed(&mut log, fed.records.len() / 2);
+    // Its first message is gone: one is enough.
+    let topic = format!("{}{}", options.prefix, topics::raw("weather"));
+    let admin: AdminClient<DefaultClientContext> = client(options).create().unwrap();
+    let mut until = rdkafka::TopicPartitionList::new();
+    until.add_partition_offset(&topic, number, rdkafka::Offset::Offset(1)).unwrap();
+    for deleted in block_on(admin.delete_records(&until, &AdminOptions::new())).unwrap().elements() {
+        deleted.error().unwrap();
+    }
+
+    let engines = Engines::start(options, Limits::default());
+    // What the error says to do: the session once more, under another number.
+    let mut fed_again = Fed::new(SILVERSTONE, again, &mut log);
+    fed_again.end(&mut log);
+    wait_until_closed(&log, again, "a session beside one that lacks records");
+    fed_again.check(&mut log, "a session beside one that lacks records");
+    assert_eq!(log.standing(SESSION).unwrap(), None, "nothing is derived from what is left");
+    engines.stop().unwrap();
+
+    let told = log.fetch(SESSION, &[], 1).unwrap_err().to_string();
+    let expected = format!("topic {topic}, partition {number}: offset 0 is needed, but retention has deleted everything before 1");
+    assert!(told.starts_with(&expected) && told.contains("--as-session"), "{told}");
+    let told = log.recorded(SESSION).map(drop).unwrap_err().to_string();
+    assert!(told.starts_with(&expected), "a backtest is told the same: {told}");
 }

@@ -77,7 +77,7 @@ fn every_example_comes_to_what_a_backtest_and_the_official_results_say() {
     let counts: String = DECODED.iter().map(|kind| format!("{} {kind}\n", facts(&manifest, kind))).collect();
     let corrections: usize = DECODED.iter().map(|kind| corrections(&out, kind)).sum();
     let expected = format!("{all} facts\n{counts}{corrections} of them corrections\n{}", fastest_lap());
-    assert_eq!(examples::python(&environment), expected, "Python");
+    assert_eq!(examples::python("read_session.py", &environment), expected, "Python");
     assert_eq!(examples::java(&environment), expected, "Java");
     let [brokers, prefix, session, epoch, schemas] = environment.map(|(_, value)| value);
     let summary = read_session::read(&read_session::Settings { brokers, prefix, session, epoch, schemas }).unwrap();
@@ -112,7 +112,13 @@ fn every_line_of_code_on_the_page_stands_in_the_example_it_links() {
     let blocks = blocks(&page);
     let mut shown: Vec<&str> = blocks.iter().map(|(file, _)| file.as_str()).collect();
     shown.dedup();
-    let files = ["kcat/count_facts.sh", "python/read_session.py", "java/src/main/java/ReadSession.java", "rust/read_session.rs"];
+    let files = [
+        "kcat/count_facts.sh",
+        "python/read_session.py",
+        "python/read_laps.py",
+        "java/src/main/java/ReadSession.java",
+        "rust/read_session.rs",
+    ];
     assert_eq!(shown, files, "the page shows something of each example");
     for (file, block) in blocks {
         let text = fs::read_to_string(examples::examples().join(&file)).unwrap();

@@ -2,7 +2,7 @@
 //! the container's health check tells a role that answers from one that does not.
 //!
 //! One process of all roles is brought to do everything that is counted: it derives a session, serves frames and looks at the past, and
-//! refuses what it must. Then its `/metrics` is read once.
+//! stores, shares and refuses what it must. Then its `/metrics` is read once.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "a test starts processes and reads files")]
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use deployment::keyspace::Keyspace;
 use deployment::{Deployment, PATIENCE, Process, wait_for};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -25,7 +26,8 @@ use serde_json::Value;
 const DUTCH: &str = "9920";
 
 /// What expressions are made of besides metrics and labels.
-const WORDS: [&str; 11] = ["absent", "by", "histogram_quantile", "increase", "max", "offset", "or", "rate", "sum", "unless", "without"];
+const WORDS: [&str; 12] =
+    ["absent", "by", "histogram_quantile", "increase", "max", "min", "offset", "or", "rate", "sum", "unless", "without"];
 
 /// Labels that Prometheus itself gives.
 const TARGET_LABELS: [&str; 3] = ["instance", "job", "le"];
@@ -177,8 +179,10 @@ fn is_healthy(url: &str, path: &str) -> bool {
 
 #[test]
 fn every_metric_and_label_that_dashboard_and_alerts_ask_for_is_one_that_running_roles_have() {
-    let deployment = Deployment::new("monitoring", 1);
-    let process = deployment.start("engine,edge");
+    let mut deployment = Deployment::new("monitoring", 1);
+    let _keyspace = Keyspace::new(&mut deployment);
+    deployment.set("PITWALL_REDIS__URL", &deployment::redis_url());
+    let process = deployment.start("engine,sink,edge");
     process.wait_until_ready();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dutch_2025_race.avro");
     let _ingest = Ingest(deployment.command(&["ingest", "archive", archive.to_str().unwrap(), "--speed", "60"]).spawn().unwrap());
@@ -190,6 +194,7 @@ fn every_metric_and_label_that_dashboard_and_alerts_ask_for_is_one_that_running_
     timing.wait_for("\"type\":\"error\"");
     Socket::open(&process, &format!("/ws/no_channel/{DUTCH}")).wait_for("\"type\":\"error\"");
     assert!(process.get(&format!("{session}/timing?as_of=seq:1")).is_some(), "a look at the past");
+    wait_for("facts are stored", || process.metric("pitwall_sink_facts_total").filter(|facts| *facts > 0.0));
     say_something_foreign(&deployment);
     wait_for("the foreign message is counted", || process.metric("pitwall_kafka_foreign_messages_total"));
     wait_for("the closed connection is counted", || process.metric("pitwall_edge_closes_total"));

@@ -1,12 +1,15 @@
-//! The role `sink` as whole processes: what the CQL server holds in the end is what a backtest derives.
+//! The role `sink` as whole processes, killed and its server killed: what the CQL server holds in the end is what a backtest derives.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deployment;
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use deployment::keyspace::Keyspace;
+use deployment::service::Service;
 use deployment::{Deployment, wait_for};
 use pitwall_engine::log::StateStore;
 
@@ -56,6 +59,38 @@ fn sinks_killed_and_replaced_store_every_fact_of_a_race() {
     assert_eq!(keyspace.hash_of_facts(DUTCH), (facts, facts_hash));
     wait_for("the back-log is gone", || (last.metric("pitwall_sink_backlog_facts") == Some(0.0)).then_some(()));
     for process in [engine, last] {
+        assert!(process.stop().success(), "a process that is told to stop ends well");
+    }
+}
+
+#[test]
+fn a_cql_server_killed_for_a_minute_costs_readers_nothing_and_the_sink_catches_up_by_itself() {
+    let archive = race();
+    let archive = archive.to_str().unwrap();
+    let server = Service::cassandra();
+    let mut deployment = Deployment::new("away", 2);
+    let (facts, facts_hash) = backtest(&deployment, archive);
+    let keyspace = Keyspace::on(server.port, &mut deployment);
+    deployment.set("PITWALL_SCYLLA__SINK_FACTS_MAX", "2000");
+    deployment.set("PITWALL_SCYLLA__TIMEOUT_MS", "2000");
+    deployment.set("PITWALL_SCYLLA__ATTEMPTS_MAX", "2");
+
+    let roles = [deployment.start("engine"), deployment.start("sink"), deployment.start("edge")];
+    let [_, sink, edge] = &roles;
+    edge.wait_until_ready();
+    deployment.told(&["ingest", "archive", archive]);
+    wait_for("facts are stored", || sink.metric("pitwall_sink_facts_total").filter(|stored| *stored > 0.0));
+    let begun = Instant::now();
+    server.kill();
+    let shown = edge.wait_until_complete(DUTCH);
+    assert_eq!((shown["facts"].as_u64(), shown["facts_hash"].as_str()), (Some(facts), Some(facts_hash.as_str())), "readers have it all");
+    wait_for("the sink stalls", || sink.metric("pitwall_sink_stalls_total").filter(|stalls| *stalls > 0.0));
+    assert!(sink.metric("pitwall_sink_backlog_facts") > Some(0.0), "the server is killed in the middle");
+    thread::sleep(Duration::from_secs(60).saturating_sub(begun.elapsed()));
+    server.up();
+    wait_for("the back-log is gone", || (sink.metric("pitwall_sink_backlog_facts") == Some(0.0)).then_some(()));
+    assert_eq!(keyspace.hash_of_facts(DUTCH), (facts, facts_hash));
+    for process in roles {
         assert!(process.stop().success(), "a process that is told to stop ends well");
     }
 }

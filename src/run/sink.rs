@@ -15,7 +15,7 @@ use pitwall_kafka::client::KafkaLogError;
 use pitwall_kafka::log::{FactEnd, KafkaLog};
 use pitwall_kafka::members::{self, Trouble, rest};
 use pitwall_scylla::error::ScyllaError;
-use pitwall_scylla::metrics::{BACKLOG, STALLS, STORE_SECONDS, STORED};
+use pitwall_scylla::metrics::{BACKLOG, RETRIES, STALLS, STORE_SECONDS, STORED};
 use pitwall_scylla::options::Options;
 use pitwall_scylla::store::ScyllaStore;
 
@@ -33,6 +33,10 @@ pub(super) fn prepare(settings: &Settings) -> Result<Prepared> {
     let notice = format!("facts are stored on CQL at {}, keyspace {}", options.contact_points.join(","), options.keyspace);
     let (group, subscribed) = (format!("{}-sink", log.options().group_id()), log.member_topics());
     let run = move |is_stopping: &AtomicBool| {
+        // There from the beginning: an alert on what has never been 0 cannot see it rise.
+        for counter in [STALLS, RETRIES] {
+            metrics::counter!(counter).increment(0);
+        }
         let kafka = log.options().clone();
         let work = move |partition: i32, is_stopping: &AtomicBool| {
             let mut sink = Sink { partition, log: log.clone(), store: store.clone(), options: options.clone(), stored: BTreeMap::new() };

@@ -24,9 +24,13 @@ pub(crate) struct Keyspace {
 }
 
 impl Keyspace {
-    /// Has `deployment` make it.
+    /// Has `deployment` make it on the server that tests share.
     pub(crate) fn new(deployment: &mut Deployment) -> Self {
-        let port = std::env::var("SERVICES_CQL_PORT").map_or(PORT, |port| port.parse().unwrap());
+        Self::on(std::env::var("SERVICES_CQL_PORT").map_or(PORT, |port| port.parse().unwrap()), deployment)
+    }
+
+    /// Has `deployment` make it on the server at `port`.
+    pub(crate) fn on(port: u16, deployment: &mut Deployment) -> Self {
         let address = format!("127.0.0.1:{port}");
         let server = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
         assert!(server.is_ok(), "no CQL server at {address}: start it with `docker/services up cassandra`");

@@ -19,6 +19,16 @@ const PORT: u16 = 19_092;
 /// Far more than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
+/// The Redis server that tests share.
+pub(crate) fn redis_url() -> String {
+    const PORT: u16 = 16_379;
+    let port = std::env::var("SERVICES_REDIS_PORT").map_or(PORT, |port| port.parse().unwrap());
+    let address = format!("127.0.0.1:{port}");
+    let server = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
+    assert!(server.is_ok(), "no Redis at {address}: start it with `docker/services up redis`");
+    format!("redis://{address}")
+}
+
 pub(crate) struct Deployment {
     /// HOST:PORT of the broker.
     pub(crate) address: String,

@@ -36,8 +36,8 @@ pub(crate) fn kcat(arguments: &[&str], environment: &[(&str, String)]) -> String
     said(Command::new("sh").arg(script).args(arguments).envs(environment.iter().cloned()))
 }
 
-/// A Python program, in a virtual environment with what its `requirements.txt` names.
-pub(crate) fn python(environment: &[(&str, String)]) -> String {
+/// One of the Python programs, in a virtual environment with what its `requirements.txt` names.
+pub(crate) fn python(program: &str, environment: &[(&str, String)]) -> String {
     needs("python3", "--version", "install Python 3.9 or later (Debian: apt-get install python3 python3-venv)");
     let (folder, venv) = (examples().join("python"), kept("consuming-python"));
     let requirements = fs::read_to_string(folder.join("requirements.txt")).unwrap();
@@ -48,7 +48,7 @@ pub(crate) fn python(environment: &[(&str, String)]) -> String {
         said(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(folder.join("requirements.txt")));
         fs::write(installed, requirements).unwrap();
     }
-    said(Command::new(venv.join("bin/python")).arg(folder.join("read_session.py")).envs(environment.iter().cloned()))
+    said(Command::new(venv.join("bin/python")).arg(folder.join(program)).envs(environment.iter().cloned()))
 }
 
 /// A Java program, built and started by Maven in a copy of its project.

@@ -260,6 +260,26 @@ async fn connections_beyond_the_bounds_are_refused() {
 }
 
 #[tokio::test]
+async fn requests_of_an_address_beyond_its_limit_are_refused_until_the_window_ends() {
+    let feeder = Feeder::new(support::Options { requests_per_window_max: 2, request_window_ms: 1_000_000, ..options() });
+    let server = Server::start(&feeder).await;
+    for path in ["/", "/api/v1/sessions"] {
+        assert_eq!(server.get(path).await.status, 200);
+    }
+    let refused = server.get("/api/v1/sessions").await;
+    assert_eq!((refused.status, refused.header("content-type")), (429, Some("application/problem+json")));
+    let retry_after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=1_000).contains(&retry_after), "{retry_after}");
+    assert_eq!(server.get("/healthz").await.status, 200, "whoever watches the server is never refused");
+    let feeder = Feeder::new(support::Options { requests_per_window_max: 1, request_window_ms: 1, ..options() });
+    let server = Server::start(&feeder).await;
+    for _ in 0..3 {
+        assert_eq!(server.get("/api/v1/sessions").await.status, 200, "a new window each time");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn readiness_waits_for_the_sessions_and_metrics_and_pages_are_served_with_a_strict_policy() {
     let feeder = race();
     let server = Server::start(&feeder).await;

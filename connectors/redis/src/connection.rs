@@ -1,7 +1,7 @@
 //! One connection to Redis that is asked only while it answers.
 
 use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -21,7 +21,9 @@ pub(crate) struct Connection {
 }
 
 enum State {
-    /// Not connected, and not to be tried before then.
+    /// Not tried yet.
+    Untried,
+    /// It failed, and is not to be tried before then.
     Away(Instant),
     Open(MultiplexedConnection),
 }
@@ -48,19 +50,19 @@ impl Connection {
             client,
             timeout: Duration::from_millis(options.timeout_ms),
             retry: Duration::from_millis(options.retry_ms),
-            state: Mutex::new(State::Away(Instant::now())),
+            state: Mutex::new(State::Untried),
         })
     }
 
     /// The answer of Redis; `None` while it is away.
     pub(crate) async fn ask<T: FromRedisValue>(&self, commands: &Pipeline) -> Option<T> {
         let begun_at = Instant::now();
-        let open = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        let open = match &*self.state() {
             State::Away(until) if *until > begun_at => {
                 ::metrics::counter!(metrics::REQUESTS, "result" => "left_out").increment(1);
                 return None;
             }
-            State::Away(_) => None,
+            State::Away(_) | State::Untried => None,
             State::Open(connection) => Some(connection.clone()),
         };
         let asked = async {
@@ -82,19 +84,26 @@ impl Connection {
                 Some(answer)
             }
             Err(error) => {
-                *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Away(Instant::now() + self.retry);
+                let before = std::mem::replace(&mut *self.state(), State::Away(Instant::now() + self.retry));
                 ::metrics::gauge!(metrics::AVAILABLE).set(0.0);
                 ::metrics::counter!(metrics::REQUESTS, "result" => "failed").increment(1);
-                tracing::warn!(%error, "Redis is away: the edge goes on without");
+                // Said once, not every time it is tried again.
+                if !matches!(before, State::Away(_)) {
+                    tracing::warn!(%error, "Redis is away: the edge goes on without");
+                }
                 None
             }
         }
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn connect(&self) -> Result<MultiplexedConnection, redis::RedisError> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout)).set_response_timeout(Some(self.timeout));
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Open(connection.clone());
+        *self.state() = State::Open(connection.clone());
         tracing::info!("Redis answers");
         Ok(connection)
     }

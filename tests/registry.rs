@@ -1,8 +1,6 @@
 //! A schema registry killed with SIGKILL while a session runs: nobody asks it for more than a start, so nothing notices; it is needed again
 //! for the next start, and readers decode with what it holds.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod deployment;
 mod examples;
 

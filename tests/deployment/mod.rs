@@ -48,11 +48,16 @@ impl Deployment {
 
     /// Makes the topics on the broker at `port`.
     pub(crate) fn on(port: u16, name: &str, partitions: i32) -> Self {
+        Self::with(port, name, partitions, Vec::new())
+    }
+
+    /// Makes the topics on the broker at `port`, with these settings from the beginning.
+    pub(crate) fn with(port: u16, name: &str, partitions: i32, settings: Vec<(&'static str, String)>) -> Self {
         let address = format!("127.0.0.1:{port}");
         let broker = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2));
         assert!(broker.is_ok(), "no Kafka at {address}: start it with `docker/services up kafka`");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        let deployment = Self { address, prefix: format!("test-{name}-{}-{now}.", std::process::id()), partitions, settings: Vec::new() };
+        let deployment = Self { address, prefix: format!("test-{name}-{}-{now}.", std::process::id()), partitions, settings };
         deployment.told(&["topics", "create"]);
         deployment
     }

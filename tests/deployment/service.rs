@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -23,6 +23,13 @@ impl Service {
     /// Starts a broker.
     pub(crate) fn kafka() -> Self {
         Self::start("kafka", &["SERVICES_KAFKA_PORT", "SERVICES_KAFKA_CONTROLLER_PORT"])
+    }
+
+    /// Starts a broker whose port wants TLS and a password.
+    pub(crate) fn secured_kafka() -> Self {
+        let mut service = Self::start("kafka", &["SERVICES_KAFKA_PORT", "SERVICES_KAFKA_CONTROLLER_PORT", "SERVICES_KAFKA_SECURED_PORT"]);
+        service.port = service.ports[2].1;
+        service
     }
 
     /// Starts a CQL server.
@@ -61,6 +68,11 @@ impl Service {
         assert!(output.status.success(), "docker/services {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// A file of its folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.state.path().join(self.name).join(name)
+    }
+
     /// Starts it, with whatever an earlier run left on its disk.
     pub(crate) fn up(&self) {
         self.services(&["up", self.name]);
@@ -74,7 +86,7 @@ impl Service {
 
     /// Sends it a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let id = std::fs::read_to_string(self.state.path().join(self.name).join("pid")).unwrap();
+        let id = std::fs::read_to_string(self.file("pid")).unwrap();
         let sent = Command::new("kill").args([&format!("-{name}"), id.trim()]).status().unwrap();
         assert!(sent.success(), "signal {name} for {}", self.name);
     }

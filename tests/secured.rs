@@ -1,8 +1,5 @@
 //! A broker that wants TLS and a password: the whole deployment works with it as with any other, and whoever is refused is told.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test reads and writes files")]
-
 mod deployment;
 
 use std::fs;

@@ -2,6 +2,7 @@
 //! or hangs both serve without it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test asks from several threads")]
 
 mod deployment;
 

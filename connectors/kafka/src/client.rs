@@ -244,7 +244,7 @@ impl Options {
         self.unreachable(doing, format!("no answer in {} ms", self.timeout_ms))
     }
 
-    fn unreachable(&self, doing: impl Into<String>, reason: String) -> KafkaLogError {
+    pub(crate) fn unreachable(&self, doing: impl Into<String>, reason: String) -> KafkaLogError {
         KafkaLogError::Unreachable { brokers: self.brokers.join(","), doing: doing.into(), reason }
     }
 }

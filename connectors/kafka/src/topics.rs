@@ -1,11 +1,15 @@
 //! Which topics there are, how each must be set up, and making and checking them.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_executor::block_on;
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use crate::client::{Context, KafkaLogError};
 use crate::options::Options;
@@ -87,7 +91,7 @@ pub fn create(options: &Options, streams: &Streams) -> Result<Vec<String>, Kafka
     for result in results.map_err(|error| options.trouble("making topics", &error))? {
         match result {
             Ok(name) => made.push(name),
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, Code::TopicAlreadyExists)) => {}
             Err((name, code)) => {
                 let reason = code.to_string();
                 return Err(KafkaLogError::Unreachable { brokers: options.brokers.join(","), doing: format!("making {name}"), reason });
@@ -113,11 +117,44 @@ fn await_leaders(options: &Options, topics: &[Topic]) -> Result<(), KafkaLogErro
     Err(options.silence("waiting for the new topics' leaders"))
 }
 
+/// Keeps what librdkafka says of its connections: a request that failed for want of one does not tell why there was none.
+#[derive(Default)]
+struct Told(Mutex<Option<String>>);
+
+impl Told {
+    fn reason(&self) -> Option<String> {
+        self.0.lock().expect("no thread panics while it holds a text").take()
+    }
+}
+
+impl ClientContext for Told {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        Context.log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // That all brokers are down says less than why the last of them is.
+        if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
+            *self.0.lock().expect("no thread panics while it holds a text") = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ProducerContext for Told {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
 /// Every topic of the cluster and how many partitions with a leader it has; 0 when one has none.
 fn partitions_led(options: &Options) -> Result<Vec<(String, i32)>, KafkaLogError> {
-    let admin = admin(options)?;
-    let metadata =
-        admin.inner().fetch_metadata(None, options.timeout()).map_err(|error| options.trouble("asking for the topics", &error))?;
+    const DOING: &str = "asking for the topics";
+    let client: BaseProducer<Told> =
+        options.client()?.create_with_context(Told::default()).map_err(|error| options.trouble("making a client", &error))?;
+    let metadata = client.client().fetch_metadata(None, options.timeout()).map_err(|error| {
+        client.poll(Duration::ZERO);
+        client.context().reason().map_or_else(|| options.trouble(DOING, &error), |reason| options.unreachable(DOING, reason))
+    })?;
     let led = |topic: &rdkafka::metadata::MetadataTopic| match topic.partitions().iter().any(|partition| partition.leader() < 0) {
         true => 0,
         false => topic.partitions().len() as i32,

@@ -1,6 +1,7 @@
 //! The role `sink` as whole processes, killed and its server killed: what the CQL server holds in the end is what a backtest derives.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test waits while its server is away")]
 
 mod deployment;
 

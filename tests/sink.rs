@@ -15,6 +15,8 @@ use deployment::{Deployment, wait_for};
 use pitwall_engine::log::StateStore;
 
 const DUTCH: i32 = 9_920;
+/// Session seconds a second: slow enough to be killed in the middle of.
+const SPEED: &str = "600";
 
 fn race() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dutch_2025_race.avro")
@@ -40,7 +42,7 @@ fn sinks_killed_and_replaced_store_every_fact_of_a_race() {
 
     let engine = deployment.start("engine");
     let first = deployment.start("sink");
-    deployment.told(&["ingest", "archive", archive]);
+    let mut ingest = deployment.begin(&["ingest", "archive", archive, "--speed", SPEED]);
     let is_under_way = |from: u64, store: &mut pitwall_scylla::store::ScyllaStore| {
         let next = store.next_fact_seq(DUTCH, 0).unwrap();
         (next > from).then_some(next)
@@ -48,7 +50,7 @@ fn sinks_killed_and_replaced_store_every_fact_of_a_race() {
     let begun = wait_for("facts are stored", || is_under_way(0, &mut store));
     first.signal("KILL");
     drop(first);
-    assert!(begun < facts, "the sink is killed in the middle");
+    assert!(ingest.is_running(), "the sink is killed in the middle");
 
     let second = deployment.start("sink");
     wait_for("the second sink goes on", || is_under_way(begun, &mut store));
@@ -56,6 +58,7 @@ fn sinks_killed_and_replaced_store_every_fact_of_a_race() {
     drop(second);
 
     let last = deployment.start("sink");
+    assert!(ingest.wait().success());
     wait_for("every fact is stored", || (store.next_fact_seq(DUTCH, 0).unwrap() == facts).then_some(()));
     assert_eq!(keyspace.hash_of_facts(DUTCH), (facts, facts_hash));
     wait_for("the back-log is gone", || (last.metric("pitwall_sink_backlog_facts") == Some(0.0)).then_some(()));
@@ -79,14 +82,16 @@ fn a_cql_server_killed_for_a_minute_costs_readers_nothing_and_the_sink_catches_u
     let roles = [deployment.start("engine"), deployment.start("sink"), deployment.start("edge")];
     let [_, sink, edge] = &roles;
     edge.wait_until_ready();
-    deployment.told(&["ingest", "archive", archive]);
+    let mut ingest = deployment.begin(&["ingest", "archive", archive, "--speed", SPEED]);
     wait_for("facts are stored", || sink.metric("pitwall_sink_facts_total").filter(|stored| *stored > 0.0));
     let begun = Instant::now();
     server.kill();
+    assert!(ingest.is_running(), "the server is killed in the middle");
+    assert!(ingest.wait().success());
     let shown = edge.wait_until_complete(DUTCH);
     assert_eq!((shown["facts"].as_u64(), shown["facts_hash"].as_str()), (Some(facts), Some(facts_hash.as_str())), "readers have it all");
     wait_for("the sink stalls", || sink.metric("pitwall_sink_stalls_total").filter(|stalls| *stalls > 0.0));
-    assert!(sink.metric("pitwall_sink_backlog_facts") > Some(0.0), "the server is killed in the middle");
+    assert!(sink.metric("pitwall_sink_backlog_facts") > Some(0.0), "what is not stored is said");
     thread::sleep(Duration::from_secs(60).saturating_sub(begun.elapsed()));
     server.up();
     wait_for("the back-log is gone", || (sink.metric("pitwall_sink_backlog_facts") == Some(0.0)).then_some(()));

@@ -148,6 +148,10 @@ impl Process {
         assert!(sent.success(), "signal {name} for process {}", self.id());
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Tells it to stop and waits until it has.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal("TERM");

@@ -194,16 +194,17 @@ impl<S: Event, L: EventLog> Engine<S, L> {
         let room = self.limits.held_records_max.saturating_sub(self.reorder.held());
         let fetched =
             self.log.fetch(self.session_key, &positions, self.limits.commit_records_behind_max.min(room)).map_err(EngineError::Log)?;
-        let records_max = if fetched.len() > self.limits.commit_records_live_max {
-            self.limits.commit_records_behind_max
-        } else {
-            self.limits.commit_records_live_max
-        };
         for raw in fetched {
             let next = self.fetched.entry((raw.stream, raw.partition)).or_default();
             *next = (*next).max(raw.offset + 1);
             self.reorder.offer(self.session.sequencer().next_ingest_seq(), raw.ingest_seq, raw);
         }
+        // What an earlier commit was cut before counts too: behind is who has much to do, whether it came just now or not.
+        let records_max = if self.reorder.held() > self.limits.commit_records_live_max {
+            self.limits.commit_records_behind_max
+        } else {
+            self.limits.commit_records_live_max
+        };
         let mut output = Output::with_ledger();
         self.take_in_order(clock, records_max, &mut output);
         if let Some(clock) = clock {

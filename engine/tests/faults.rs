@@ -185,6 +185,19 @@ fn a_live_session_gives_up_a_missing_record_after_the_hold_and_says_so_in_the_le
 }
 
 #[test]
+fn records_that_a_cut_commit_left_over_are_committed_at_the_pace_of_catching_up() {
+    let log = MemoryLog::new(Toy::STREAMS, Faults::default(), 1);
+    toy::fill(&log, &(0..200).map(|number| (0, number * 10, number)).collect::<Vec<_>>());
+    // Of the sixty records that are fetched at a time about forty find room in a block.
+    let limits = Limits { block_bytes_max: 600, ..limits() };
+    let mut engine = Engine::start(log.clone(), SESSION, toy::graph, limits).unwrap();
+    let steps: Vec<usize> = std::iter::from_fn(|| Some(engine.step(None).unwrap().records).filter(|records| *records > 0)).collect();
+    let (last, whole) = steps.split_last().unwrap();
+    assert!((30..60).contains(&whole[0]), "{steps:?}: the first commit was cut by its bytes");
+    assert!(whole.iter().all(|records| *records > 30) && *last <= whole[0], "{steps:?}: none is cut as if this were live");
+}
+
+#[test]
 fn a_live_session_lets_time_pass_without_input_so_that_timers_fire() {
     let log = MemoryLog::new(Toy::STREAMS, Faults::default(), 1);
     toy::fill(&log, &[(0, 1_000, 10)]);

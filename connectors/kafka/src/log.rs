@@ -215,7 +215,9 @@ impl KafkaLog {
         let (number, _) = self.shared.partition_of(session_key)?;
         let (topic, key) = (self.shared.topic(topics::READERS), partition::key(session_key));
         let outgoing = Outgoing { topic: &topic, partition: number, key: &key, timestamp: 0, payload: &payload, headers: None };
-        Keeper::open(&self.shared.options)?.keep(&outgoing)?;
+        let keeper = Keeper::open(&self.shared.options)?;
+        keeper.send(&outgoing)?;
+        keeper.settle()?;
         Ok(readers_epoch)
     }
 
@@ -584,6 +586,9 @@ impl Partition {
     }
 
     fn know_keyframes(&mut self) -> Result<(), KafkaLogError> {
+        if let Some(keeper) = &self.keeper {
+            keeper.settle()?;
+        }
         let offsets = &mut self.keyframe_offsets;
         let topic = self.keyframes.topic().to_owned();
         self.keyframes.catch_up(|message| {
@@ -731,7 +736,7 @@ impl EventLog for KafkaLog {
         if partition.keeper.is_none() {
             partition.keeper = Some(Keeper::open(&shared.options)?);
         }
-        partition.keeper.as_ref().map_or(Ok(()), |keeper| keeper.keep(&outgoing))
+        partition.keeper.as_ref().map_or(Ok(()), |keeper| keeper.send(&outgoing))
     }
 
     fn keyframe(&mut self, session_key: i32, graph_hash: Digest, last_seq: u64) -> Result<Option<Keyframe>, KafkaLogError> {
@@ -869,8 +874,8 @@ impl RawLog for KafkaLog {
         first_ingest_seq: i64,
         records: Vec<NewRaw>,
     ) -> Result<(), AppendError<KafkaLogError>> {
-        let (bytes_max, streams) = (self.shared.options.message_bytes_max - 1_024, self.shared.streams.raw.len());
-        if let Some(record) = records.iter().find(|record| record.payload.len() > bytes_max) {
+        let (half, streams) = (self.shared.options.half_a_message(), self.shared.streams.raw.len());
+        if let Some(record) = records.iter().find(|record| record.payload.len() > half) {
             return Err(AppendError::Log(KafkaLogError::TooLarge { bytes: record.payload.len() }));
         }
         debug_assert!(records.iter().all(|record| usize::from(record.stream) < streams), "streams are numbered as the log was opened");

@@ -66,7 +66,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) headers: Option<OwnedHeaders>,
 }
 
-/// Writes single messages that need no transaction: no fence either, so what it writes must be right whoever writes it.
+/// Writes single messages that need no transaction: no fence either, so what it writes must be right whoever writes it, and however often.
 pub(crate) struct Keeper {
     producer: BaseProducer<Deliveries>,
     options: Options,
@@ -75,26 +75,42 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn open(options: &Options) -> Result<Self, KafkaLogError> {
         let mut config = options.writer()?;
-        config.set("enable.idempotence", "true");
+        // Not idempotent: the number for that takes half a second to get over a new connection, and what is written twice is not wrong.
+        config.set("acks", "all");
         let producer = config.create_with_context(Deliveries::default()).map_err(|error| options.trouble("making a producer", &error))?;
         Ok(Self { producer, options: options.clone() })
     }
 
-    /// Writes a message and waits until it is there.
-    pub(crate) fn keep(&self, outgoing: &Outgoing<'_>) -> Result<(), KafkaLogError> {
-        let trouble = |error: &KafkaError| self.options.trouble(outgoing.topic, error);
+    /// Sends a message once all before it are there.
+    pub(crate) fn send(&self, outgoing: &Outgoing<'_>) -> Result<(), KafkaLogError> {
+        self.settle()?;
         let record = BaseRecord::to(outgoing.topic)
             .partition(outgoing.partition)
             .key(outgoing.key)
             .timestamp(outgoing.timestamp)
             .payload(outgoing.payload);
-        self.producer.send(record).map_err(|(error, _)| trouble(&error))?;
+        self.producer.send(record).map_err(|(error, _)| self.options.trouble(outgoing.topic, &error))
+    }
+
+    /// Waits until everything that was sent is there.
+    pub(crate) fn settle(&self) -> Result<(), KafkaLogError> {
         let end = deadline(&self.options);
         while self.producer.in_flight_count() > 0 && is_before(end) {
             serve(&self.producer);
         }
         let failure = self.producer.context().failure.lock().expect("no thread panics while it holds the failure").take();
-        failure.map_or(Ok(()), |error| Err(trouble(&error)))
+        match failure {
+            Some(error) => Err(self.options.trouble("writing a message", &error)),
+            None if self.producer.in_flight_count() > 0 => Err(self.options.silence("writing a message")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Keeper {
+    /// What was sent last still gets its time.
+    fn drop(&mut self) {
+        let _ = self.producer.flush(Duration::from_millis(self.options.revocation_ms));
     }
 }
 

@@ -27,6 +27,8 @@ use crate::topics;
 
 /// How often the group is listened to.
 const POLL: Duration = Duration::from_millis(50);
+/// Members learn at a heartbeat that partitions are to be shared out anew: a takeover waits for the slowest, ms.
+const HEARTBEAT_MS_MAX: u64 = 300;
 /// How often a thread that was told to stop is looked after.
 const STOP_POLL: Duration = Duration::from_millis(2);
 /// How long is waited after trouble before a partition is tried again.
@@ -198,7 +200,7 @@ fn join<E: Send>(options: &Options, group: &str, topics: &[String]) -> Result<Ba
         .set("partition.assignment.strategy", "range")
         .set("auto.offset.reset", "latest")
         .set("session.timeout.ms", options.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", (options.session_timeout_ms / 3).clamp(1, 1_000).to_string());
+        .set("heartbeat.interval.ms", (options.session_timeout_ms / 3).clamp(1, HEARTBEAT_MS_MAX).to_string());
     if !options.instance.is_empty() {
         config.set("group.instance.id", &options.instance);
     }

@@ -1,5 +1,7 @@
 //! Raw topics to committed facts through engine processes of the released program, the broker beside them: `-- kafka`. Needs a broker
-//! (`docker/services up kafka`) and the program (`cargo build --release`). Its topics stay on the broker until its data goes.
+//! (`docker/services up kafka`) and the program (`cargo build --release`). Its topics are deleted again: a broker that keeps those of many
+//! runs spends its time collecting garbage. It also slows down from run to run, so `-- kafka 4 2` measures four sessions and two engines
+//! alone: compare on a broker with no data (`docker/services down --data`).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use futures_executor::block_on;
 use pitwall_archive::archive::Archive;
 use pitwall_embedded::replay::filed_under;
 use pitwall_engine::backtest::RawSource;
@@ -20,6 +23,9 @@ use pitwall_kafka::schemas::{RawStream, Streams};
 use pitwall_kafka::{partition, topics};
 use pitwall_schemas::raw::{Collection, RECORDS};
 use pitwall_schemas::shared::KnownAtQuality;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 
 use crate::live;
 
@@ -35,16 +41,19 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Ticks of a second in `/proc`: what Linux shows to programs, whatever it uses itself.
 const TICKS: f64 = 100.0;
 
-/// Measures one engine process with one session, one with four and two with four.
-pub(crate) fn kafka(archive: &Path) -> Result<()> {
+/// What is measured unless the command line names one: sessions, and engine processes.
+const RUNS: [(usize, usize); 3] = [(1, 1), (4, 1), (4, 2)];
+
+/// Measures as many sessions and engines as `only` says, or each of [`RUNS`].
+pub(crate) fn kafka(archive: &Path, only: Option<(usize, usize)>) -> Result<()> {
     let program = program()?;
     println!("Kafka, raw topics to committed facts, {}", archive.file_name().unwrap_or_default().display());
     println!("  sessions  engines     samples/s   from start     CPU us/sample (librdkafka included)   peak MiB");
-    for (sessions, engines) in [(1, 1), (4, 1), (4, 2)] {
-        let Measured { samples, working, whole, cpu, peak_mib } = measure(&program, archive, sessions, engines)?;
+    for (sessions, engines) in only.map_or_else(|| RUNS.to_vec(), |run| vec![run]) {
+        let Measured { samples, worked, working, whole, cpu, peak_mib } = measure(&program, archive, sessions, engines)?;
         println!(
             "  {sessions:>8}{engines:>9}{:>14.0}{:>13.0}{:>22.2}{peak_mib:>34.0}",
-            samples as f64 / working.as_secs_f64(),
+            worked as f64 / working.as_secs_f64(),
             samples as f64 / whole.as_secs_f64(),
             cpu.as_secs_f64() * 1e6 / samples as f64,
         );
@@ -63,14 +72,15 @@ const AFTER_KILL: Duration = Duration::from_secs(15);
 /// Measures the way of a sample over ingest, engine and edge, each a process or this one, to a WebSocket; and a takeover.
 pub(crate) fn live(path: &Path) -> Result<()> {
     let program = program()?;
-    let options = deployment()?;
+    let deployment = deployment()?;
+    let options = &deployment.options;
     let mut log = KafkaLog::open(options.clone(), streams()?)?;
     let mut archive = Archive::open(path)?;
     let (session_key, source_id) = (archive.session_key(), archive.source_id());
     let records = live::raw_records(&mut archive)?;
     log.describe_source(session_key, source_id, archive.quality() == KnownAtQuality::Reconstructed, false)?;
-    let engine = start_watched(&program, &options, "engine", "metrics at http://")?;
-    let (edge, address) = start_watched(&program, &options, "edge", "open http://")?;
+    let engine = start_watched(&program, options, "engine", "metrics at http://")?;
+    let (edge, address) = start_watched(&program, options, "edge", "open http://")?;
     for (number, batch) in records[..BEFORE].chunks(BATCH).enumerate() {
         log.append(session_key, source_id, (number * BATCH) as i64, batch.to_vec())?;
     }
@@ -87,7 +97,7 @@ pub(crate) fn live(path: &Path) -> Result<()> {
     live::tell(&live::latencies(&frames, &handed))?;
 
     // A second engine joins; the one that has the session then is killed while the race goes on.
-    let mut engines = [engine, start_watched(&program, &options, "engine", "metrics at http://")?];
+    let mut engines = [engine, start_watched(&program, options, "engine", "metrics at http://")?];
     thread::sleep(Duration::from_secs(5));
     let open: Vec<f64> = engines.iter().map(|(_, address)| sessions_of(*address)).collect::<Result<_>>()?;
     let victim = open.iter().position(|sessions| *sessions > 0.0).context("an engine has the session")?;
@@ -118,7 +128,9 @@ pub(crate) fn live(path: &Path) -> Result<()> {
 
 struct Measured {
     samples: u64,
-    /// From the first commit seen to the last.
+    /// Samples behind the first commit seen.
+    worked: u64,
+    /// From that commit to the last.
     working: Duration,
     /// From the start of the processes, joining the group included.
     whole: Duration,
@@ -142,8 +154,26 @@ pub(crate) fn streams() -> Result<Streams> {
     Ok(Streams { raw, kinds: pitwall_operators::graph(&Limits::default())?.kinds().to_vec() })
 }
 
-/// Topics of a deployment that nobody else uses.
-pub(crate) fn deployment() -> Result<Options> {
+/// Topics that nobody else uses; deleted with this.
+pub(crate) struct Deployment {
+    pub(crate) options: Options,
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.options.brokers.join(","));
+        let all = topics::all(&self.options, &streams().unwrap_or_default());
+        let names: Vec<&str> = all.iter().map(|topic| topic.name.as_str()).collect();
+        // What is left is in nobody's way: no other run uses the names.
+        if let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() {
+            let _ = block_on(admin.delete_topics(&names, &AdminOptions::new()));
+        }
+    }
+}
+
+/// Makes the topics of a deployment.
+pub(crate) fn deployment() -> Result<Deployment> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     let port = std::env::var("SERVICES_KAFKA_PORT").unwrap_or_else(|_| PORT.to_owned());
     let options = Options {
@@ -153,11 +183,12 @@ pub(crate) fn deployment() -> Result<Options> {
         ..Options::default()
     };
     topics::create(&options, &streams()?).context("start a broker with `docker/services up kafka`")?;
-    Ok(options)
+    Ok(Deployment { options })
 }
 
 fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> Result<Measured> {
-    let options = deployment()?;
+    let deployment = deployment()?;
+    let options = &deployment.options;
     let mut log = KafkaLog::open(options.clone(), streams()?)?;
     // A session on each partition, so that a second engine has something to do.
     let keys: Vec<i32> = (0..sessions as i32)
@@ -168,12 +199,13 @@ fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> R
         samples += ingest(archive, *key, &mut log)?;
     }
     let begun = Instant::now();
-    let children = (0..engines).map(|_| start(program, &options)).collect::<Result<Vec<_>>>()?;
+    let children = (0..engines).map(|_| start(program, options)).collect::<Result<Vec<_>>>()?;
     let mut first = None;
     until(|| {
         let standings = keys.iter().map(|key| log.standing(*key)).collect::<Result<Vec<_>, _>>()?;
-        if standings.iter().any(Option::is_some) {
-            first.get_or_insert_with(Instant::now);
+        let committed: i64 = standings.iter().flatten().map(|standing| standing.next_ingest_seq).sum();
+        if committed > 0 {
+            first.get_or_insert_with(|| (Instant::now(), committed as u64));
         }
         Ok(standings.iter().all(|standing| standing.is_some_and(|standing| standing.is_closed)).then_some(()))
     })?;
@@ -184,7 +216,8 @@ fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> R
         cpu += cpu_of(child.id())?;
         peak_mib = peak_mib.max(peak_of(child.id())?);
     }
-    Ok(Measured { samples, working: ended - first.unwrap_or(begun), whole: ended - begun, cpu, peak_mib })
+    let (first, before) = first.unwrap_or((begun, 0));
+    Ok(Measured { samples, worked: samples - before, working: ended - first, whole: ended - begun, cpu, peak_mib })
 }
 
 pub(crate) fn ingest(archive: &Path, session_key: i32, log: &mut KafkaLog) -> Result<u64> {

@@ -33,7 +33,11 @@ fn main() -> Result<()> {
     let (dutch, mexico) = (data.join("dutch_2025_race.avro"), data.join("mexico_2025_qualifying.avro"));
     match std::env::args().nth(1).as_deref() {
         Some("live") => return live::live(&dutch),
-        Some("kafka") => return kafka::kafka(&dutch),
+        Some("kafka") => {
+            let number = |at: usize| std::env::args().nth(at).map(|text| text.parse()).transpose();
+            let only = number(2)?.map(|sessions| anyhow::Ok((sessions, number(3)?.unwrap_or(1)))).transpose()?;
+            return kafka::kafka(&dutch, only);
+        }
         Some("kafka-live") => return kafka::live(&dutch),
         Some("sink") => return sink::sink(&dutch),
         Some("cost") => return cost::cost(&dutch, std::env::args().nth(2).as_deref().map(Path::new)),

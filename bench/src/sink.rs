@@ -21,10 +21,11 @@ const SESSION: i32 = 9_920;
 /// Measures how fast the facts of a race are stored.
 pub(crate) fn sink(archive: &Path) -> Result<()> {
     let program = program()?;
-    let kafka = deployment()?;
+    let deployment = deployment()?;
+    let kafka = &deployment.options;
     let mut log = KafkaLog::open(kafka.clone(), streams()?)?;
     ingest(archive, SESSION, &mut log)?;
-    let engine = start(&program, &kafka)?;
+    let engine = start(&program, kafka)?;
     until(|| Ok(log.standing(SESSION)?.filter(|standing| standing.is_closed)))?;
     let ends = log.fact_ends(partition::of(SESSION, kafka.partitions))?;
     let facts = ends.iter().find(|end| end.session_key == SESSION).context("the engine has committed facts")?.next_fact_seq;
@@ -44,7 +45,7 @@ pub(crate) fn sink(archive: &Path) -> Result<()> {
     migrate.arg("migrate").stdout(Stdio::null());
     anyhow::ensure!(with_store(migrate).status()?.success(), "start a CQL server with `docker/services up cassandra`");
     let mut store = ScyllaStore::open(options.clone())?;
-    let _sink = Engine(with_store(command(&program, &kafka, "sink")).stdout(Stdio::null()).spawn()?);
+    let _sink = Engine(with_store(command(&program, kafka, "sink")).stdout(Stdio::null()).spawn()?);
     let mut stored = |least: u64| until(|| Ok(Some(store.next_fact_seq(SESSION, 0)?).filter(|next| *next >= least)));
     let (before, begun) = (stored(1)?, Instant::now());
     stored(facts)?;

@@ -46,6 +46,12 @@ pub(crate) fn streams(settings: &Settings) -> Result<Streams> {
 
 /// Opens the log that the settings name.
 pub(crate) fn open(settings: &Settings) -> Result<KafkaLog> {
+    let (block, half) = (settings.limits.block_bytes_max, settings.kafka.half_a_message());
+    anyhow::ensure!(
+        block <= half,
+        "limits.block_bytes_max = {block}: a block and the record that fills it up are one message: at most {half} bytes, half of \
+         kafka.message_bytes_max, or raise that"
+    );
     Ok(KafkaLog::open(settings.kafka.clone(), streams(settings)?)?)
 }
 

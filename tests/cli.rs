@@ -740,6 +740,14 @@ fn unknown_and_unreadable_settings_are_errors_that_say_where() {
 }
 
 #[test]
+fn a_ledger_block_that_could_become_larger_than_a_message_is_refused_before_a_broker_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("PITWALL_KAFKA__BROKERS", "127.0.0.1:1"), ("PITWALL_KAFKA__MESSAGE_BYTES_MAX", "1000000")];
+    let why = pitwall_in(folder.path(), &variables, ["run", "--roles", "engine"]).fails(1);
+    assert!(why.contains("limits.block_bytes_max") && why.contains("kafka.message_bytes_max") && !why.contains("127.0.0.1:1"), "{why}");
+}
+
+#[test]
 fn a_secret_is_no_setting_and_is_never_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pitwall.toml");

@@ -44,7 +44,7 @@ impl Default for Limits {
             dead_letter_payload_bytes_max: 4_096,
             commit_records_live_max: 2_000,
             commit_records_behind_max: 32_768,
-            block_bytes_max: 900 * 1_024,
+            block_bytes_max: 3_600 * 1_024,
             keyframe_records: 32_768,
             keyframe_interval_ms: 120_000,
         }

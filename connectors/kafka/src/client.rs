@@ -91,8 +91,8 @@ pub enum KafkaLogError {
     /// Another process feeds the session.
     #[error("another process has begun to ingest session {0}: this one stops")]
     IngestFenced(i32),
-    /// A record is larger than a message may be.
-    #[error("a raw record of {bytes} bytes is larger than kafka.message_bytes_max allows")]
+    /// A record could leave its ledger block larger than a message may be.
+    #[error("a raw record of {bytes} bytes is larger than half of kafka.message_bytes_max, which leaves room for the block it goes into")]
     TooLarge {
         /// Its length.
         bytes: usize,
@@ -140,6 +140,13 @@ impl Options {
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
+    }
+
+    /// Bytes that a ledger block may have before its last record, and that record: together they fit in a message, with all that is
+    /// around them.
+    #[must_use]
+    pub const fn half_a_message(&self) -> usize {
+        self.message_bytes_max.saturating_sub(4_096) / 2
     }
 
     /// How long a transaction may stay open.

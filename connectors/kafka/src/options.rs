@@ -30,7 +30,8 @@ pub struct Options {
     pub transaction_timeout_ms: u64,
     /// How long a reader waits at the end of a topic for more, ms. Less is faster to see the end, more costs the broker less.
     pub fetch_wait_ms: u64,
-    /// The largest message, bytes: ledger blocks and keyframes. A larger keyframe is not kept; a larger block does not commit.
+    /// The largest message, bytes: ledger blocks and keyframes. A larger keyframe is not kept. A raw record may have half of it, so that one
+    /// that fills a block up always finds room; a larger one is not ingested.
     pub message_bytes_max: usize,
     /// Bytes read ahead of each partition. Beyond it nothing more is fetched until some was taken.
     pub read_ahead_bytes_max: usize,

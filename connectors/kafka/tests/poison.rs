@@ -10,8 +10,10 @@ mod support;
 use std::collections::BTreeMap;
 
 use futures_executor::block_on;
+use pitwall_engine::Micros;
+use pitwall_engine::hash::Digest;
 use pitwall_engine::limits::Limits;
-use pitwall_engine::log::EventLog;
+use pitwall_engine::log::{EventLog, NewRaw, RawLog};
 use pitwall_engine::memory::Seeded;
 use pitwall_kafka::log::KafkaLog;
 use pitwall_kafka::options::Options;
@@ -125,6 +127,26 @@ fn random_bytes_in_every_raw_topic_become_dead_letters_and_the_session_goes_on()
         assert_eq!(&letter.payload, &expected[place], "its bytes are kept");
         assert!(letter.reason.starts_with("PitWall's ingest did not write this: "), "{}", letter.reason);
     }
+}
+
+#[test]
+fn the_largest_record_that_ingest_takes_finds_room_in_the_block_that_it_fills_up() {
+    let deployment = Deployment::new("largest", support::formula_1_streams());
+    let options = &deployment.options;
+    let (half, source_id) = (options.half_a_message(), Digest([7; 32]));
+    let record = |bytes: usize| NewRaw { stream: 0, received_at: Micros(1_000_000), payload: vec![0xff; bytes] };
+    let mut log = KafkaLog::open(options.clone(), deployment.streams.clone()).unwrap();
+    log.describe_source(SESSION, source_id, true, false).unwrap();
+    let refused = log.append(SESSION, source_id, 0, vec![record(half + 1)]).unwrap_err().to_string();
+    assert!(refused.contains(&format!("a raw record of {} bytes", half + 1)) && refused.contains("kafka.message_bytes_max"), "{refused}");
+    // The first leaves the block just short of full, so the second goes into it as well.
+    log.append(SESSION, source_id, 0, vec![record(half - 128), record(half)]).unwrap();
+    log.describe_source(SESSION, source_id, true, true).unwrap();
+    let engines = Engines::start(options, Limits { block_bytes_max: half, ..Limits::default() });
+    wait_until_closed(&log, SESSION, "a session of the largest records");
+    engines.stop().unwrap();
+    let blocks: Vec<usize> = log.ledger(SESSION, 0).unwrap().iter().map(Vec::len).collect();
+    assert!(blocks[0] > 2 * half - 128 && blocks[0] < options.message_bytes_max, "{blocks:?}");
 }
 
 #[test]

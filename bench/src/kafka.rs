@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use futures_executor::block_on;
 use pitwall_archive::archive::Archive;
 use pitwall_embedded::replay::filed_under;
 use pitwall_engine::backtest::RawSource;
@@ -23,9 +22,6 @@ use pitwall_kafka::schemas::{RawStream, Streams};
 use pitwall_kafka::{partition, topics};
 use pitwall_schemas::raw::{Collection, RECORDS};
 use pitwall_schemas::shared::KnownAtQuality;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
 
 use crate::live;
 
@@ -74,7 +70,7 @@ pub(crate) fn live(path: &Path) -> Result<()> {
     let program = program()?;
     let deployment = deployment()?;
     let options = &deployment.options;
-    let mut log = KafkaLog::open(options.clone(), streams()?)?;
+    let mut log = KafkaLog::open(options.clone(), deployment.streams.clone())?;
     let mut archive = Archive::open(path)?;
     let (session_key, source_id) = (archive.session_key(), archive.source_id());
     let records = live::raw_records(&mut archive)?;
@@ -148,7 +144,7 @@ pub(crate) fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-pub(crate) fn streams() -> Result<Streams> {
+fn streams() -> Result<Streams> {
     let schema = |name: &str| RECORDS.iter().find(|(record, _)| *record == name).map_or("", |(_, record)| record.schema);
     let raw = Collection::ALL.iter().map(|collection| RawStream { name: collection.name(), schema: schema(collection.name()) }).collect();
     Ok(Streams { raw, kinds: pitwall_operators::graph(&Limits::default())?.kinds().to_vec() })
@@ -157,18 +153,13 @@ pub(crate) fn streams() -> Result<Streams> {
 /// Topics that nobody else uses; deleted with this.
 pub(crate) struct Deployment {
     pub(crate) options: Options,
+    pub(crate) streams: Streams,
 }
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.options.brokers.join(","));
-        let all = topics::all(&self.options, &streams().unwrap_or_default());
-        let names: Vec<&str> = all.iter().map(|topic| topic.name.as_str()).collect();
         // What is left is in nobody's way: no other run uses the names.
-        if let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() {
-            let _ = block_on(admin.delete_topics(&names, &AdminOptions::new()));
-        }
+        let _ = topics::delete(&self.options, &self.streams);
     }
 }
 
@@ -182,14 +173,15 @@ pub(crate) fn deployment() -> Result<Deployment> {
         partitions: PARTITIONS,
         ..Options::default()
     };
-    topics::create(&options, &streams()?).context("start a broker with `docker/services up kafka`")?;
-    Ok(Deployment { options })
+    let streams = streams()?;
+    topics::create(&options, &streams).context("start a broker with `docker/services up kafka`")?;
+    Ok(Deployment { options, streams })
 }
 
 fn measure(program: &Path, archive: &Path, sessions: usize, engines: usize) -> Result<Measured> {
     let deployment = deployment()?;
     let options = &deployment.options;
-    let mut log = KafkaLog::open(options.clone(), streams()?)?;
+    let mut log = KafkaLog::open(options.clone(), deployment.streams.clone())?;
     // A session on each partition, so that a second engine has something to do.
     let keys: Vec<i32> = (0..sessions as i32)
         .filter_map(|number| (19_000..29_000).find(|key| partition::of(*key, PARTITIONS) == number % PARTITIONS))

@@ -35,8 +35,8 @@ fn main() -> Result<()> {
         Some("live") => return live::live(&dutch),
         Some("kafka") => {
             let number = |at: usize| std::env::args().nth(at).map(|text| text.parse()).transpose();
-            let only = number(2)?.map(|sessions| anyhow::Ok((sessions, number(3)?.unwrap_or(1)))).transpose()?;
-            return kafka::kafka(&dutch, only);
+            let engines = number(3)?.unwrap_or(1);
+            return kafka::kafka(&dutch, number(2)?.map(|sessions| (sessions, engines)));
         }
         Some("kafka-live") => return kafka::live(&dutch),
         Some("sink") => return sink::sink(&dutch),

@@ -12,7 +12,7 @@ use pitwall_kafka::partition;
 use pitwall_scylla::options::Options;
 use pitwall_scylla::store::ScyllaStore;
 
-use crate::kafka::{Engine, command, deployment, ingest, program, start, streams, until};
+use crate::kafka::{Engine, command, deployment, ingest, program, start, until};
 
 /// The port of `docker/services`.
 const PORT: &str = "19042";
@@ -23,7 +23,7 @@ pub(crate) fn sink(archive: &Path) -> Result<()> {
     let program = program()?;
     let deployment = deployment()?;
     let kafka = &deployment.options;
-    let mut log = KafkaLog::open(kafka.clone(), streams()?)?;
+    let mut log = KafkaLog::open(kafka.clone(), deployment.streams.clone())?;
     ingest(archive, SESSION, &mut log)?;
     let engine = start(&program, kafka)?;
     until(|| Ok(log.standing(SESSION)?.filter(|standing| standing.is_closed)))?;

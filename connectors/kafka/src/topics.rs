@@ -92,15 +92,29 @@ pub fn create(options: &Options, streams: &Streams) -> Result<Vec<String>, Kafka
         match result {
             Ok(name) => made.push(name),
             Err((_, Code::TopicAlreadyExists)) => {}
-            Err((name, code)) => {
-                let reason = code.to_string();
-                return Err(KafkaLogError::Unreachable { brokers: options.brokers.join(","), doing: format!("making {name}"), reason });
-            }
+            Err((name, code)) => return Err(options.unreachable(format!("making {name}"), code.to_string())),
         }
     }
     await_leaders(options, &all)?;
     made.sort();
     Ok(made)
+}
+
+/// Deletes every topic of a deployment and all that is in them. Those that are not there are passed over.
+///
+/// # Errors
+/// When Kafka cannot be reached or refuses.
+pub fn delete(options: &Options, streams: &Streams) -> Result<(), KafkaLogError> {
+    let all = all(options, streams);
+    let names: Vec<&str> = all.iter().map(|topic| topic.name.as_str()).collect();
+    let results = block_on(admin(options)?.delete_topics(&names, &requests(options)));
+    for result in results.map_err(|error| options.trouble("deleting topics", &error))? {
+        match result {
+            Ok(_) | Err((_, Code::UnknownTopicOrPartition)) => {}
+            Err((name, code)) => return Err(options.unreachable(format!("deleting {name}"), code.to_string())),
+        }
+    }
+    Ok(())
 }
 
 /// A new topic takes a moment until its partitions have leaders.

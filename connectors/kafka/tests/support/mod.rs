@@ -9,16 +9,12 @@ pub(crate) mod race;
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
-use futures_executor::block_on;
 use pitwall_engine::conformance;
 use pitwall_kafka::options::Options;
 use pitwall_kafka::schemas::{RawStream, Streams};
 use pitwall_kafka::topics;
 use pitwall_schemas::raw::{Collection, RECORDS};
 use pitwall_schemas::shared::KnownAtQuality;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
 
 /// The port of `docker/services`.
 const PORT: u16 = 19_092;
@@ -51,12 +47,8 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        let names: Vec<String> = topics::all(&self.options, &self.streams).into_iter().map(|topic| topic.name).collect();
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", self.options.brokers.join(",")).create().unwrap();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         // What cannot be removed now is in nobody's way: no other test uses the prefix.
-        let _ = block_on(admin.delete_topics(&names, &AdminOptions::new()));
+        let _ = topics::delete(&self.options, &self.streams);
     }
 }
 

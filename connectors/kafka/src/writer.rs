@@ -1,6 +1,6 @@
 //! A transactional producer: everything sent between [`begin`](Writer::begin) and [`commit`](Writer::commit) becomes visible together.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
@@ -21,7 +21,7 @@ use crate::options::Options;
 const ANSWER_POLL: Duration = Duration::from_micros(200);
 
 /// Takes answers that have come, or waits a moment when none has.
-fn serve<C: ProducerContext>(producer: &BaseProducer<C>) {
+fn serve(producer: &BaseProducer<Deliveries>) {
     let before = producer.in_flight_count();
     producer.poll(Duration::ZERO);
     if producer.in_flight_count() == before {
@@ -29,10 +29,25 @@ fn serve<C: ProducerContext>(producer: &BaseProducer<C>) {
     }
 }
 
-/// Remembers the first message that could not be delivered.
+/// Remembers the first message that could not be delivered: its topic, and why.
 #[derive(Default)]
 struct Deliveries {
-    failure: Mutex<Option<KafkaError>>,
+    failure: Mutex<Option<(String, KafkaError)>>,
+}
+
+impl Deliveries {
+    fn failure(&self) -> MutexGuard<'_, Option<(String, KafkaError)>> {
+        self.failure.lock().expect("no thread panics while it holds the failure")
+    }
+}
+
+/// Waits until everything that was sent is there, or the time for an answer is over. Returns what could not be delivered.
+fn await_deliveries(producer: &BaseProducer<Deliveries>, options: &Options) -> Option<(String, KafkaError)> {
+    let end = deadline(options);
+    while producer.in_flight_count() > 0 && is_before(end) {
+        serve(producer);
+    }
+    producer.context().failure().take()
 }
 
 impl ClientContext for Deliveries {
@@ -49,8 +64,8 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = delivery {
-            self.failure.lock().expect("no thread panics while it holds the failure").get_or_insert_with(|| error.clone());
+        if let Err((error, message)) = delivery {
+            self.failure().get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
         }
     }
 }
@@ -94,13 +109,8 @@ impl Keeper {
 
     /// Waits until everything that was sent is there.
     pub(crate) fn settle(&self) -> Result<(), KafkaLogError> {
-        let end = deadline(&self.options);
-        while self.producer.in_flight_count() > 0 && is_before(end) {
-            serve(&self.producer);
-        }
-        let failure = self.producer.context().failure.lock().expect("no thread panics while it holds the failure").take();
-        match failure {
-            Some(error) => Err(self.options.trouble("writing a message", &error)),
+        match await_deliveries(&self.producer, &self.options) {
+            Some((topic, error)) => Err(self.options.trouble(topic, &error)),
             None if self.producer.in_flight_count() > 0 => Err(self.options.silence("writing a message")),
             None => Ok(()),
         }
@@ -143,7 +153,7 @@ impl Writer {
     /// Begins a transaction.
     pub(crate) fn begin(&mut self) -> Result<(), CommitError> {
         self.settle()?;
-        *self.failure() = None;
+        *self.producer.context().failure() = None;
         self.producer.begin_transaction().map_err(|error| self.give_up(&error))
     }
 
@@ -171,11 +181,7 @@ impl Writer {
     /// Commits, with the offsets given. Messages are waited for first: a commit that finds some on their way waits in steps of 100 ms.
     pub(crate) fn commit(&mut self, offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>) -> Result<(), CommitError> {
         let end = deadline(&self.options);
-        while self.producer.in_flight_count() > 0 && is_before(end) {
-            serve(&self.producer);
-        }
-        let failure = self.failure().take();
-        if let Some(error) = failure {
+        if let Some((_, error)) = await_deliveries(&self.producer, &self.options) {
             return Err(self.give_up(&error));
         }
         if let Some((offsets, group)) = offsets {
@@ -231,10 +237,6 @@ impl Writer {
                 CommitError::Fenced
             }
         }
-    }
-
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<KafkaError>> {
-        self.producer.context().failure.lock().expect("no thread panics while it holds the failure")
     }
 }
 

@@ -72,6 +72,7 @@ fn facts(session_key: i32, epoch: i32, first: u64, keys: &[i64]) -> FactBatch {
             revision: 0,
             supersedes: None,
             known_at_quality: KnownAtQuality::Received,
+            withdrawn: false,
         };
         let mut bytes = Vec::new();
         header.encode(&mut bytes);

@@ -79,9 +79,8 @@ impl<'a> EncodedFact<'a> {
     /// When the bytes are not a fact.
     pub fn hash_into(&self, hash: &mut RunningHash) -> Result<(), DecodeError> {
         let mut reader = Reader::new(self.bytes);
-        reader.long()?;
-        reader.long()?;
-        hash_fact(self.kind.fingerprint, reader.rest(), hash);
+        let is_withdrawn = skip_to_hashed(&mut reader)?;
+        hash_fact(self.kind.fingerprint, is_withdrawn, reader.rest(), hash);
         Ok(())
     }
 }
@@ -96,10 +95,18 @@ fn write_causes(causes: &[u64], out: &mut Vec<u8>) {
     write_long(0, out);
 }
 
-fn hash_fact(fingerprint: u64, bytes: &[u8], hash: &mut RunningHash) {
+/// Leaves the reader behind epoch, session key and `withdrawn`, the last of which it gives.
+fn skip_to_hashed(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    reader.long()?;
+    reader.long()?;
+    bool::decode(reader)
+}
+
+/// `withdrawn` is the frame's highest bit: so a fact that is not taken back has the hash that it had before facts could be.
+fn hash_fact(fingerprint: u64, is_withdrawn: bool, bytes: &[u8], hash: &mut RunningHash) {
     let mut frame = [0; 16];
     frame[..8].copy_from_slice(&fingerprint.to_le_bytes());
-    frame[8..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    frame[8..].copy_from_slice(&(bytes.len() as u64 | u64::from(is_withdrawn) << 63).to_le_bytes());
     hash.update(&frame);
     hash.update(bytes);
 }
@@ -109,6 +116,7 @@ struct Entry {
     kind: Kind,
     fact_seq: u64,
     known_at: Micros,
+    is_withdrawn: bool,
     start: usize,
     hashed_from: usize,
     end: usize,
@@ -134,6 +142,7 @@ pub(crate) struct Stamp<'a> {
     pub(crate) revision: u32,
     pub(crate) supersedes: Option<u64>,
     pub(crate) quality: KnownAtQuality,
+    pub(crate) is_withdrawn: bool,
 }
 
 impl FactBatch {
@@ -168,7 +177,7 @@ impl FactBatch {
     /// Adds the facts from number `from` on to the running hash.
     pub fn hash_into(&self, from: usize, hash: &mut RunningHash) {
         for entry in &self.entries[from..] {
-            hash_fact(entry.kind.fingerprint, &self.bytes[entry.hashed_from..entry.end], hash);
+            hash_fact(entry.kind.fingerprint, entry.is_withdrawn, &self.bytes[entry.hashed_from..entry.end], hash);
         }
     }
 
@@ -192,8 +201,7 @@ impl FactBatch {
     /// When the bytes do not begin with a fact header.
     pub fn push_encoded(&mut self, fact: EncodedFact<'_>) -> Result<(), DecodeError> {
         let mut reader = Reader::new(fact.bytes);
-        reader.long()?;
-        reader.long()?;
+        let is_withdrawn = skip_to_hashed(&mut reader)?;
         let start = self.bytes.len();
         let hashed_from = start + fact.bytes.len() - reader.rest().len();
         self.bytes.extend_from_slice(fact.bytes);
@@ -201,6 +209,7 @@ impl FactBatch {
             kind: fact.kind,
             fact_seq: fact.fact_seq,
             known_at: fact.known_at,
+            is_withdrawn,
             start,
             hashed_from,
             end: self.bytes.len(),
@@ -214,6 +223,7 @@ impl FactBatch {
         let out = &mut self.bytes;
         stamp.epoch.encode(out);
         stamp.session_key.encode(out);
+        stamp.is_withdrawn.encode(out);
         let hashed_from = out.len();
         write_long(stamp.fact_seq as i64, out);
         write_long(stamp.kind_seq as i64, out);
@@ -224,6 +234,7 @@ impl FactBatch {
         stamp.supersedes.map(|fact_seq| fact_seq as i64).encode(out);
         stamp.quality.encode(out);
         body.encode(out);
-        self.entries.push(Entry { kind, fact_seq: stamp.fact_seq, known_at: stamp.known_at, start, hashed_from, end: self.bytes.len() });
+        let Stamp { fact_seq, known_at, is_withdrawn, .. } = stamp;
+        self.entries.push(Entry { kind, fact_seq, known_at, is_withdrawn, start, hashed_from, end: self.bytes.len() });
     }
 }

@@ -62,6 +62,7 @@ pub struct Emission<T> {
     pub(crate) event_time: Micros,
     pub(crate) issued: Issued,
     pub(crate) supersedes: Option<u64>,
+    pub(crate) is_withdrawn: bool,
 }
 
 /// What an operator sees of the world while it takes one event.
@@ -72,6 +73,7 @@ pub struct Context<'a, O> {
     pub(crate) is_published: bool,
     pub(crate) causes: CauseRange,
     pub(crate) event_time: Micros,
+    pub(crate) is_withdrawn: bool,
 }
 
 impl<O> Context<'_, O> {
@@ -99,6 +101,12 @@ impl<O> Context<'_, O> {
         self.turn.causes(self.causes)
     }
 
+    /// Whether the event being taken is one that its operator takes back: it repeats what has proved wrong, and nothing takes its place.
+    #[must_use]
+    pub const fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn
+    }
+
     /// Says `value`, because of the event being taken.
     pub fn emit(&mut self, value: O) -> Issued {
         self.draft(value).emit()
@@ -115,6 +123,7 @@ impl<O> Context<'_, O> {
             causes: self.causes,
             event_time: self.event_time,
             previous: None,
+            is_withdrawn: false,
             value,
             turn: self.turn,
             output: self.output,
@@ -149,6 +158,7 @@ pub struct Draft<'a, O> {
     causes: CauseRange,
     event_time: Micros,
     previous: Option<Issued>,
+    is_withdrawn: bool,
 }
 
 impl<O> Draft<'_, O> {
@@ -170,13 +180,21 @@ impl<O> Draft<'_, O> {
         self
     }
 
+    /// It takes `previous` back, which has proved wrong: nothing takes its place. The value repeats what was said, so that its key tells
+    /// readers what goes.
+    pub const fn withdrawing(mut self, previous: Issued) -> Self {
+        (self.previous, self.is_withdrawn) = (Some(previous), true);
+        self
+    }
+
     /// Says it.
     pub fn emit(self) -> Issued {
         let fact_seq = if self.is_published { self.turn.next_fact_seq() } else { 0 };
         let revision = self.previous.map_or(0, |previous| previous.revision + 1);
         let issued = Issued { fact_seq, revision };
         let supersedes = self.previous.map(|previous| previous.fact_seq);
-        self.output.push(Emission { value: self.value, causes: self.causes, event_time: self.event_time, issued, supersedes });
+        let Self { value, causes, event_time, is_withdrawn, .. } = self;
+        self.output.push(Emission { value, causes, event_time, issued, supersedes, is_withdrawn });
         issued
     }
 }

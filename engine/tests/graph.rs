@@ -7,10 +7,10 @@ mod toy;
 use pitwall_engine::Micros;
 use pitwall_engine::graph::{GraphBuilder, GraphError};
 use pitwall_engine::limits::Limits;
-use pitwall_engine::operator::{Context, Handle, Operator, Tick};
+use pitwall_engine::operator::{Context, Handle, Issued, Operator, Tick};
 use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_schemas::codec::Avro;
-use pitwall_schemas::shared::FactHeader;
+use pitwall_schemas::shared::{FactHeader, KnownAtQuality};
 use toy::{Number, PerSecond, Rate, SESSION, Sum, Total, Toy};
 
 fn headers(output: &Output) -> Vec<(&'static str, FactHeader)> {
@@ -37,6 +37,62 @@ fn a_correction_supersedes_the_fact_before_it_and_counts_revisions() {
     let (_, output) = toy::run(&[(0, 0, 1), (0, 10, 2), (0, 20, 3)]);
     let said: Vec<_> = headers(&output).into_iter().map(|(_, header)| (header.fact_seq, header.revision, header.supersedes)).collect();
     assert_eq!(said, [(0, 0, None), (1, 1, Some(0)), (2, 2, Some(1))]);
+}
+
+/// Says each number, and takes the one before back when the next is negative; the next operator counts what stands.
+struct Claims;
+
+impl Operator for Claims {
+    const NAME: &'static str = "claims";
+    const VERSION: u32 = 1;
+    type Output = Total;
+    type State = Option<(Issued, i64)>;
+}
+
+impl Handle<Number> for Claims {
+    fn apply(&self, claim: &mut Option<(Issued, i64)>, number: &Number, context: &mut Context<'_, Total>) {
+        let total = |value| Total { name: "claim".into(), value };
+        match claim.take().filter(|_| number.value < 0) {
+            Some((issued, value)) => {
+                context.draft(total(value)).withdrawing(issued).emit();
+            }
+            None => *claim = Some((context.emit(total(number.value)), number.value)),
+        }
+    }
+}
+
+struct Standing;
+
+impl Operator for Standing {
+    const NAME: &'static str = "standing";
+    const VERSION: u32 = 1;
+    type Output = Rate;
+    type State = i64;
+}
+
+impl Handle<Total> for Standing {
+    fn apply(&self, standing: &mut i64, _claim: &Total, context: &mut Context<'_, Rate>) {
+        *standing += if context.is_withdrawn() { -1 } else { 1 };
+        context.emit(Rate(*standing));
+    }
+}
+
+#[test]
+fn a_fact_taken_back_repeats_what_it_supersedes_and_operators_behind_see_that_it_is_gone() {
+    let mut builder = GraphBuilder::<Toy>::default();
+    let claims = builder.publish(Claims, |inputs| inputs.samples::<Number>());
+    builder.publish(Standing, |inputs| inputs.stream(claims));
+    let graph = builder.build(Limits::default()).unwrap().for_session(SESSION, 0, KnownAtQuality::Received);
+    let (mut session, mut output) = (Session::new(SESSION, graph, Limits::default()), Output::default());
+    for (ms, value) in [(0, 5), (10, 6), (20, -1)] {
+        toy::take(&mut session, ms, (0, ms, value), &mut output).unwrap();
+    }
+    let said: Vec<_> = output.facts.iter().map(|fact| fact.header().unwrap()).collect();
+    let claims: Vec<_> = said.iter().step_by(2).map(|(header, _)| (header.fact_seq, header.supersedes, header.withdrawn)).collect();
+    assert_eq!(claims, [(0, None, false), (2, None, false), (4, Some(2), true)]);
+    assert_eq!(Total::decode(&mut said[4].1.clone()).unwrap().value, 6, "the body repeats what goes");
+    let standing: Vec<_> = said.iter().skip(1).step_by(2).map(|(_, body)| Rate::decode(&mut body.clone()).unwrap().0).collect();
+    assert_eq!(standing, [1, 2, 1]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use pitwall_schemas::raw::{ChampionshipDriver, ChampionshipTeam};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::known::Version;
 
 /// Adds up the standings.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +41,7 @@ pub struct State {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Standing {
-    /// `_id` of the newest version taken.
-    version: Option<i64>,
+    version: Version,
     position_start: Option<i32>,
     points_start: Option<f64>,
     position_published: Option<i32>,
@@ -53,10 +53,9 @@ struct Standing {
 impl Standing {
     /// Takes a version and tells whether it is news.
     fn take(&mut self, version: Option<i64>, positions: [Option<i32>; 2], points: [Option<f64>; 2]) -> bool {
-        if version < self.version {
+        if !self.version.take(version) {
             return false;
         }
-        self.version = version;
         // A null is the absence of news.
         self.position_start = positions[0].or(self.position_start);
         self.position_published = positions[1].or(self.position_published);

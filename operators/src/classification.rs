@@ -38,6 +38,7 @@ use pitwall_schemas::raw::{Session, SessionResult};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::known::Version;
 use crate::session_kind::{Evidence, SPRINT_LAPS_MAX, SessionKind, qualifying_cuts};
 
 /// The leader's laps after which a car that began none did not start.
@@ -122,7 +123,7 @@ struct Car {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Official {
-    version: Option<i64>,
+    version: Version,
     said: Option<Classification>,
     issued: Option<Issued>,
 }
@@ -506,10 +507,9 @@ impl Handle<SessionResult> for ClassificationOperator {
     fn apply(&self, state: &mut State, result: &SessionResult, context: &mut Context<'_, Classification>) {
         let driver_number = result.driver_number;
         let official = state.official.entry(driver_number);
-        if result.id < official.version {
+        if !official.version.take(result.id) {
             return;
         }
-        official.version = result.id;
         let is = |flag: Option<bool>| flag == Some(true);
         let status = match result {
             _ if is(result.dsq) => ResultStatus::Disqualified,

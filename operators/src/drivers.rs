@@ -9,7 +9,7 @@ use pitwall_schemas::raw::Driver;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::{Known, in_order};
+use crate::known::{Known, Version, in_order};
 
 /// Folds the driver list.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +32,7 @@ pub struct State {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Entry {
-    /// `_id` of the newest version taken.
-    version: Option<i64>,
+    version: Version,
     broadcast_name: Known<String>,
     full_name: Known<String>,
     acronym: Known<String>,
@@ -84,10 +83,9 @@ impl Handle<Driver> for DriversOperator {
             return context.reject(format!("a name of car {driver_number}'s driver has {bytes} bytes, more than {}", self.name_bytes_max));
         }
         let entry = state.entries.entry(document.driver_number);
-        if document.id < entry.version {
+        if !entry.version.take(document.id) {
             return;
         }
-        entry.version = document.id;
         let has_changed = entry.fold(document, context.seq());
         if !has_changed && entry.issued.is_some() {
             return;

@@ -11,7 +11,6 @@
 //! * Gaps are the feed's alone, never counted from laps or lap times: the lap counter rises before the line.
 //! * A document older than the newest of its car is replayed and ignored, and so is the newest itself.
 
-use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
 use pitwall_schemas::codec::Reading;
 use pitwall_schemas::facts::{Gap, Position};
@@ -19,7 +18,7 @@ use pitwall_schemas::raw::Interval;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::in_order;
+use crate::known::{Version, in_order};
 
 /// Longest gap accepted, s: a day, more than any session lasts.
 const SECONDS_MAX: f64 = 86_400.0;
@@ -47,8 +46,9 @@ struct Leader {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
-    /// Date and `_id` of the newest document, and what it said.
-    newest: Option<Document>,
+    newest: Version,
+    /// What the newest document said.
+    document: Option<Document>,
     to_leader: Measured,
     to_car_ahead: Measured,
     is_held: bool,
@@ -57,7 +57,6 @@ struct Car {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Document {
-    order: (Micros, Option<i64>),
     to_leader: Distance,
     to_car_ahead: Distance,
 }
@@ -176,8 +175,8 @@ impl Handle<Interval> for GapsOperator {
     fn apply(&self, state: &mut State, document: &Interval, context: &mut Context<'_, Gap>) {
         let driver_number = document.driver_number;
         let car = state.cars.entry(driver_number);
-        let order = (document.date, document.id);
-        if car.newest.is_some_and(|newest| order < newest.order) {
+        let before = car.newest;
+        if !car.newest.take_dated(document.date, document.id, context.now()) {
             return;
         }
         let (to_leader, to_car_ahead) = match (Distance::read(&document.gap_to_leader), Distance::read(&document.interval)) {
@@ -185,8 +184,8 @@ impl Handle<Interval> for GapsOperator {
             (Err(reason), _) => return context.reject(format!("car {driver_number}'s gap: {reason}")),
             (_, Err(reason)) => return context.reject(format!("car {driver_number}'s interval: {reason}")),
         };
-        let newest = Some(Document { order, to_leader, to_car_ahead });
-        if std::mem::replace(&mut car.newest, newest) == newest {
+        let document = Some(Document { to_leader, to_car_ahead });
+        if std::mem::replace(&mut car.document, document) == document && car.newest == before {
             return;
         }
         car.take(to_leader, to_car_ahead, context.seq());

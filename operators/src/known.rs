@@ -3,6 +3,7 @@
 //! OpenF1 sends a document again whenever something in it becomes known, so a later version repeats what earlier ones said. The cause
 //! of a value is the first version that gave it as it is now.
 
+use pitwall_engine::Micros;
 use serde::{Deserialize, Serialize};
 
 /// A value that is unknown at first, and the ledger record that gave it.
@@ -43,6 +44,47 @@ impl<T: PartialEq> Known<T> {
     }
 }
 
+/// How far after its arrival a document may be dated, µs. Clocks of feed and receiver differ by less; a later date is an error of the feed.
+pub const AHEAD_OF_ARRIVAL_MAX: i64 = 10 * Micros::SECOND;
+
+/// Which version of a document is the newest that was taken: the test that every operator uses to tell news from what is sent again.
+///
+/// * Of two versions with an `_id` the higher is the newer (OpenF1).
+/// * A version without an `_id`, as REST answers and corrections by hand are, is as new as its arrival.
+/// * Of readings with a date an earlier one is stale. A date well after its arrival is an error of the feed: the reading is taken, but it
+///   does not make later ones stale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    date: Option<Micros>,
+    id: Option<i64>,
+}
+
+impl Version {
+    /// Takes a version by its `_id` alone, and tells whether it is as new as the newest or newer.
+    pub fn take(&mut self, id: Option<i64>) -> bool {
+        if id.is_some() && id < self.id {
+            return false;
+        }
+        self.id = id.or(self.id);
+        true
+    }
+
+    /// Takes a reading of `date` that arrived at `now`, and tells whether it is as new as the newest or newer: by date, then by `_id`.
+    pub fn take_dated(&mut self, date: Micros, id: Option<i64>, now: Micros) -> bool {
+        if date.since(now) > AHEAD_OF_ARRIVAL_MAX {
+            return true;
+        }
+        if Some(date) < self.date {
+            return false;
+        }
+        if Some(date) > self.date {
+            *self = Self { date: Some(date), id };
+            return true;
+        }
+        self.take(id)
+    }
+}
+
 /// Ledger sequence numbers as a fact names them: rising, each once.
 #[must_use]
 pub fn in_order(causes: impl IntoIterator<Item = Option<u64>>) -> Vec<u64> {
@@ -72,6 +114,23 @@ mod tests {
         known.take(Some(27), 3);
         assert!(!known.take(None, 4));
         assert_eq!(known.value(), Some(&27));
+    }
+
+    #[test]
+    fn a_version_without_an_id_is_as_new_as_its_arrival() {
+        let mut version = Version::default();
+        assert!([None, Some(7), Some(7), None, Some(9)].into_iter().all(|id| version.take(id)));
+        assert!(!version.take(Some(8)), "sent again after a reconnect");
+    }
+
+    #[test]
+    fn a_reading_dated_well_after_its_arrival_makes_no_later_one_stale() {
+        let mut version = Version::default();
+        let [now, tomorrow] = [Micros(0), Micros(86_400 * Micros::SECOND)];
+        assert!(version.take_dated(now, None, now));
+        assert!(version.take_dated(tomorrow, None, now));
+        assert!(version.take_dated(now.plus(1), None, now.plus(1)));
+        assert!(!version.take_dated(now, None, now.plus(2)));
     }
 
     #[test]

@@ -48,7 +48,7 @@ use pitwall_schemas::shared::Mark;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::{Known, in_order};
+use crate::known::{Known, Version, in_order};
 
 /// Places of the times of one lap.
 const SECTOR_1: usize = 0;
@@ -182,8 +182,7 @@ struct Deletion {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LapState {
-    /// `_id` of the newest version taken.
-    version: Option<i64>,
+    version: Version,
     started_at: Known<Micros>,
     is_pit_out_lap: Known<bool>,
     /// Times as sent, ms.
@@ -221,7 +220,7 @@ struct Flags {
 impl Default for LapState {
     fn default() -> Self {
         Self {
-            version: None,
+            version: Version::default(),
             started_at: Known::default(),
             is_pit_out_lap: Known::default(),
             sent: Default::default(),
@@ -403,7 +402,8 @@ impl Car {
         let Some(joined) = self.joined.as_mut().filter(|joined| joined.number.is_none()) else { return };
         joined.number = Some((next - 1).max(1));
         let document = if next > 2 { joined.news() } else { joined.newest.clone() };
-        let mut lap = LapState { version: document.id, qualifying_segment: segment, ..LapState::default() };
+        let mut lap = LapState { qualifying_segment: segment, ..LapState::default() };
+        lap.version.take(document.id);
         lap.fold(&document, times(&document), joined.cause);
         self.laps.insert((next - 1).max(1), lap);
         if next <= 2 {
@@ -771,10 +771,9 @@ impl Handle<Lap> for LapsOperator {
         let has_race_started = state.started_at.value().is_some();
         let Some((lap_number, document)) = car.place(document, qualifying_segment, has_race_started, seq) else { return };
         let lap = car.laps.entry(lap_number).or_insert_with(|| LapState { qualifying_segment, ..LapState::default() });
-        if document.id < lap.version {
+        if !lap.version.take(document.id) {
             return;
         }
-        lap.version = document.id;
         let mut times = times(&document);
         for (time, late) in times.iter_mut().zip(lap.late) {
             *time = time.filter(|time| Some(*time) != late);

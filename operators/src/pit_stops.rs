@@ -36,7 +36,7 @@ use pitwall_schemas::shared::Compound;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::{Known, in_order};
+use crate::known::{Known, Version, in_order};
 
 /// Passes kept of one car: more than a session has laps. Another is rejected.
 const PASSES_MAX: usize = 256;
@@ -128,8 +128,7 @@ struct TimedLap {
 struct Pass {
     lap_number: i32,
     number: i32,
-    /// `_id` of the newest version taken.
-    version: Option<i64>,
+    version: Version,
     exited_at: Known<Micros>,
     lane_ms: Known<i32>,
     stationary_ms: Known<i32>,
@@ -432,10 +431,9 @@ impl Handle<Pit> for PitStopsOperator {
             return context.reject(format!("car {driver_number} passed through the pit lane more than {PASSES_MAX} times"));
         };
         let pass = &mut car.passes[index];
-        if document.id < pass.version {
+        if !pass.version.take(document.id) {
             return;
         }
-        pass.version = document.id;
         car.is_awaited |= pass.issued.is_none();
         pass.fold(document, context.seq());
         state.look_back(driver_number, index);

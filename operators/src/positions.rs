@@ -21,6 +21,7 @@ use pitwall_schemas::raw::Position;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::known::Version;
 
 /// Settles the running order.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +50,9 @@ pub struct State {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
-    /// Date and `_id` of the newest message, and the place it stated.
-    newest: Option<(Micros, Option<i64>, i32)>,
+    newest: Version,
+    /// Place as the newest message stated it.
+    stated: Option<i32>,
     /// Place as last said.
     position: Option<i32>,
 }
@@ -151,11 +153,12 @@ impl Handle<Position> for PositionsOperator {
     fn apply(&self, state: &mut State, document: &Position, context: &mut Context<'_, facts::Position>) {
         let Position { driver_number, date, position: place, id, .. } = *document;
         let car = state.cars.entry(driver_number);
-        let is_stale = car.newest.is_some_and(|(newest, newest_id, _)| (date, id) < (newest, newest_id));
-        if is_stale || car.newest == Some((date, id, place)) {
+        let before = car.newest;
+        let is_stale = !car.newest.take_dated(date, id, context.now());
+        if is_stale || (car.newest, car.stated) == (before, Some(place)) {
             return;
         }
-        car.newest = Some((date, id, place));
+        car.stated = Some(place);
         if state.batch.is_empty() {
             context.set_timer(context.now().plus(self.batch_window_ms * 1_000), 0);
         }

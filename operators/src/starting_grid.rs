@@ -14,6 +14,7 @@ use pitwall_schemas::raw::StartingGrid;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::known::Version;
 use crate::session_kind::qualifying_cuts;
 
 /// Reads the grid.
@@ -28,8 +29,7 @@ pub struct State {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Place {
-    /// `_id` of the newest version taken.
-    version: Option<i64>,
+    version: Version,
     position: i32,
     lap_ms: Option<i32>,
     said: Option<facts::StartingGrid>,
@@ -49,10 +49,10 @@ impl Handle<StartingGrid> for StartingGridOperator {
         let seq = context.seq();
         let place = state.cars.entry(document.driver_number);
         let lap_ms = document.lap_duration.map(|seconds| (seconds * 1_000.0).round() as i32).filter(|time| *time > 0);
-        if document.id < place.version || (place.said.is_some() && (document.position, lap_ms) == (place.position, place.lap_ms)) {
+        if !place.version.take(document.id) || (place.said.is_some() && (document.position, lap_ms) == (place.position, place.lap_ms)) {
             return;
         }
-        (place.version, place.position, place.lap_ms, place.cause) = (document.id, document.position, lap_ms, seq);
+        (place.position, place.lap_ms, place.cause) = (document.position, lap_ms, seq);
         let cuts = qualifying_cuts(state.cars.len()).map(|cut| cut as i32);
         let first_of_part = |position: i32| cuts.into_iter().find(|cut| position > *cut).unwrap_or(0) + 1;
         let laps: Vec<(i32, i32)> =

@@ -21,7 +21,7 @@ use pitwall_schemas::shared::Compound;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::{Known, in_order};
+use crate::known::{Known, Version, in_order};
 
 /// Folds stint documents.
 #[derive(Debug, Clone, Copy)]
@@ -81,8 +81,7 @@ impl Car {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct StintState {
-    /// `_id` of the newest version taken.
-    version: Option<i64>,
+    version: Version,
     compound: Known<Compound>,
     lap_start: Known<i32>,
     lap_end: Known<i32>,
@@ -166,10 +165,9 @@ impl Handle<Stint> for StintsOperator {
         let stints_max = car.stints_max(state.has_waited);
         let has_lap = car.first_lap.is_some();
         let stint = car.stints.entry(stint_number).or_default();
-        if document.id < stint.version {
+        if !stint.version.take(document.id) {
             return;
         }
-        stint.version = document.id;
         let has_changed = stint.fold(document, context.seq());
         if stint.issued.is_none() && stint_number as usize > stints_max {
             if !has_lap && !std::mem::replace(&mut state.waits, true) {

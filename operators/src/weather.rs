@@ -1,13 +1,14 @@
 //! Weather: the station's readings, a fact whenever one differs from the reading before.
 //!
 //! The station reports once a minute (OpenF1 `weather`), changed or not. A reading no newer than the newest was sent again after a
-//! reconnect and is ignored.
+//! reconnect and is ignored ([`Version`]).
 
-use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
 use pitwall_schemas::facts;
 use pitwall_schemas::raw::Weather;
 use serde::{Deserialize, Serialize};
+
+use crate::known::Version;
 
 /// Passes on what changed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,7 +17,7 @@ pub struct WeatherOperator;
 /// The newest reading.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
-    newest: Option<Micros>,
+    newest: Version,
     said: Option<facts::Weather>,
 }
 
@@ -29,10 +30,9 @@ impl Operator for WeatherOperator {
 
 impl Handle<Weather> for WeatherOperator {
     fn apply(&self, state: &mut State, reading: &Weather, context: &mut Context<'_, facts::Weather>) {
-        if Some(reading.date) <= state.newest {
+        if !state.newest.take_dated(reading.date, reading.id, context.now()) {
             return;
         }
-        state.newest = Some(reading.date);
         let fact = facts::Weather {
             air_temperature: reading.air_temperature,
             track_temperature: reading.track_temperature,

@@ -122,7 +122,7 @@ impl<S: Event, O: Operator> Inputs<S, O> {
         self.streams.push((stream.node, |operator, state, source, own| {
             let emissions = source.output().downcast_ref::<Vec<Emission<T>>>().expect("a stream's type is its operator's output type");
             for emission in emissions {
-                operator.apply(state, &emission.value, &mut own.context(emission.causes, emission.event_time));
+                operator.apply(state, &emission.value, &mut own.context_of(emission));
             }
         }));
         self

@@ -72,7 +72,13 @@ impl<S: Event, O: Operator> OperatorNode<S, O> {
 
 impl<O: Operator> NodeContext<'_, O> {
     pub(super) const fn context(&mut self, causes: CauseRange, event_time: Micros) -> Context<'_, O::Output> {
-        Context { turn: self.turn, output: self.output, node: self.node, is_published: self.is_published, causes, event_time }
+        let is_withdrawn = false;
+        Context { turn: self.turn, output: self.output, node: self.node, is_published: self.is_published, causes, event_time, is_withdrawn }
+    }
+
+    /// The context of an event that another operator said.
+    pub(super) const fn context_of<T>(&mut self, emission: &Emission<T>) -> Context<'_, O::Output> {
+        Context { is_withdrawn: emission.is_withdrawn, ..self.context(emission.causes, emission.event_time) }
     }
 }
 
@@ -119,6 +125,7 @@ impl<S: Event, O: Operator> Node<S> for OperatorNode<S, O> {
                 revision: emission.issued.revision,
                 supersedes: emission.supersedes,
                 quality: publisher.quality,
+                is_withdrawn: emission.is_withdrawn,
             };
             (publication.push)(publisher.facts, publication.kind, stamp, &emission.value);
             self.kind_seq += 1;

@@ -212,6 +212,7 @@ impl Commit<'_> {
             causes: vec![feeder.next_seq as i64],
             revision: 0,
             supersedes: None,
+            withdrawn: false,
             known_at_quality: KnownAtQuality::Received,
         };
         let mut bytes = Vec::new();

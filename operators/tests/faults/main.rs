@@ -1,0 +1,7 @@
+//! Sessions on which derivations were wrong once, each with what is right: small cuts and made-up documents in the shape of real ones,
+//! under `tests/data/faults`, through the whole graph.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+mod versions;

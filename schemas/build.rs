@@ -416,7 +416,15 @@ fn generate_facts(facts: &[(String, Value)]) -> String {
     for (stem, _) in facts {
         let _ = writeln!(code, "            {stem:?} => Some(crate::codec::Avro::decode(reader).map(Self::{})),", camel(stem));
     }
-    code.push_str("            _ => None,\n        }\n    }\n    /// The kind's name.\n    #[must_use]\n    pub const fn kind(&self) -> &'static str {\n        match self {\n");
+    code.push_str("            _ => None,\n        }\n    }\n    /// Reads the body of a fact of `kind` from a JSON object, which may hold more; `None` when no such kind exists.\n    ///\n    /// # Errors\n    /// When the object is no body of that kind.\n    pub fn from_json(kind: &str, object: &serde_json::Value) -> Option<Result<Self, serde_json::Error>> {\n        use serde::Deserialize as _;\n        match kind {\n");
+    for (stem, schema) in facts {
+        let _ = writeln!(code, "            {stem:?} => Some({}::deserialize(object).map(Self::{})),", text(schema, "name"), camel(stem));
+    }
+    code.push_str("            _ => None,\n        }\n    }\n    /// Appends the body in Avro.\n    pub fn encode(&self, out: &mut Vec<u8>) {\n        match self {\n");
+    for (stem, _) in facts {
+        let _ = writeln!(code, "            Self::{}(body) => crate::codec::Avro::encode(body, out),", camel(stem));
+    }
+    code.push_str("        }\n    }\n    /// The kind's name.\n    #[must_use]\n    pub const fn kind(&self) -> &'static str {\n        match self {\n");
     for (stem, _) in facts {
         let _ = writeln!(code, "            Self::{}(_) => {stem:?},", camel(stem));
     }

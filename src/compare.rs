@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pitwall_archive::compare::{Difference, KindComparison, compare_kind};
-use pitwall_archive::facts::Format as FactFormat;
 use pitwall_archive::oracle::{self, Aspect, Oracle};
 use pitwall_archive::run::Run;
 use pitwall_edge::message::SessionName;
@@ -105,12 +104,7 @@ fn open(folder: &Path) -> Result<Run> {
     if folder.is_file() {
         bail!("{}: this is a file: name a folder that `pitwall backtest ARCHIVE --out DIR` made", folder.display());
     }
-    let run = Run::open(folder)?;
-    let format = run.manifest().fact_format;
-    if format != FactFormat::Avro {
-        bail!("{}: its facts are {format}: only runs of --format avro can be compared", folder.display());
-    }
-    Ok(run)
+    Ok(Run::open(folder)?)
 }
 
 fn runs(arguments: &Arguments, a: &Run, b: &Run, kinds: &[Kind], out: &mut impl Write) -> Result<()> {

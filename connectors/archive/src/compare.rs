@@ -82,7 +82,7 @@ impl Digested {
 
 type Histories = BTreeMap<Vec<u8>, Vec<Digested>>;
 
-/// Compares the facts of one kind in two folders of Avro fact files, telling the first `first` differences.
+/// Compares the facts of one kind in two folders of fact files, telling the first `first` differences.
 ///
 /// # Errors
 /// When a fact file cannot be read. A folder without a file of that kind has no such facts.
@@ -112,14 +112,9 @@ pub fn compare_kind(a: &Path, b: &Path, kind: Kind, first: usize) -> Result<Kind
     Ok(comparison)
 }
 
-/// The file of a kind; `None` when the folder has none.
-fn reader(folder: &Path, kind: Kind) -> Result<Option<FactReader>, FactsError> {
-    folder.join(format!("{}.avro", kind.name)).exists().then(|| FactReader::open(folder, kind)).transpose()
-}
-
 fn histories(folder: &Path, kind: Kind) -> Result<(Histories, u64), FactsError> {
     let (mut histories, mut count) = (Histories::new(), 0);
-    let Some(mut facts) = reader(folder, kind)? else { return Ok((histories, count)) };
+    let Some(mut facts) = FactReader::find(folder, kind)? else { return Ok((histories, count)) };
     let mut key = Vec::new();
     while let Some(fact) = facts.next() {
         let (encoded, header, body) = fact?;
@@ -205,7 +200,7 @@ fn told(folder: &Path, kind: Kind, wanted: impl Iterator<Item = Digested>) -> Re
     if wanted.is_empty() {
         return Ok(told);
     }
-    let Some(mut facts) = reader(folder, kind)? else { return Ok(told) };
+    let Some(mut facts) = FactReader::find(folder, kind)? else { return Ok(told) };
     while told.len() < wanted.len()
         && let Some(fact) = facts.next()
     {

@@ -1,10 +1,11 @@
 //! Facts as files: one a kind, as Avro, JSON lines or Parquet.
 //!
-//! Avro is what the engine encodes and goes out unchanged; the other two are made from it, for people and for tools that read them.
+//! Avro is what the engine encodes and goes out unchanged; the other two are made from it, for people and for tools that read them. All
+//! three hold the same: [`FactReader`] gives a fact's Avro bytes from any of them.
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,6 +17,7 @@ use pitwall_schemas::facts::FactBody;
 use pitwall_schemas::raw::Sample;
 use pitwall_schemas::shared::FactHeader;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::container::{Codec, Container, ContainerError, ContainerWriter};
 
@@ -94,9 +96,9 @@ pub enum FactsError {
         /// What is wrong.
         source: DecodeError,
     },
-    /// Parquet cannot be made of a file.
+    /// A file in another format than Avro cannot be made or read.
     #[error("{path}: {reason}")]
-    Parquet {
+    Format {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -219,7 +221,7 @@ pub struct FactLine {
     pub body: FactBody,
 }
 
-/// The facts of one Avro fact file, in memory.
+/// The facts of one fact file of any format, in memory and in Avro.
 pub struct FactReader {
     path: PathBuf,
     kind: Kind,
@@ -228,27 +230,34 @@ pub struct FactReader {
 }
 
 impl FactReader {
-    /// Opens the file of `kind` in `folder`.
+    /// Opens the file of `kind` in `folder`, whatever its format; `None` when there is none.
     ///
     /// # Errors
     /// When it cannot be read or is of another schema.
+    pub fn find(folder: &Path, kind: Kind) -> Result<Option<Self>, FactsError> {
+        let path = |format: Format| folder.join(format!("{}.{format}", kind.name));
+        let Some(format) = Format::ALL.into_iter().find(|format| path(*format).exists()) else { return Ok(None) };
+        let path = path(format);
+        let file = |source| FactsError::File { path: path.clone(), source };
+        let bytes = match format {
+            Format::Avro => unpack(&path, kind, fs::read(&path).map_err(file)?)?,
+            Format::Parquet => encode(&path, kind, crate::parquet::rows(&path)?)?,
+            Format::Jsonl => {
+                let lines = BufReader::new(File::open(&path).map_err(file)?).lines();
+                let facts = lines.map(|line| serde_json::from_str(&line.map_err(file)?).map_err(|error| refuse(&path, error.to_string())));
+                encode(&path, kind, facts)?
+            }
+        };
+        Ok(Some(Self { path, kind, bytes, at: 0 }))
+    }
+
+    /// Opens the file of `kind` in `folder`, whatever its format.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be read or is of another schema.
     pub fn open(folder: &Path, kind: Kind) -> Result<Self, FactsError> {
-        let path = folder.join(format!("{}.avro", kind.name));
-        let bytes = fs::read(&path).map_err(|source| FactsError::File { path: path.clone(), source })?;
-        let damaged = |source| FactsError::Container { path: path.clone(), source };
-        let container = Container::open(bytes).map_err(damaged)?;
-        if container.schema() != kind.schema {
-            return Err(FactsError::UnknownKind { path });
-        }
-        if let Some(damage) = container.damage() {
-            return Err(FactsError::Container { path, source: damage });
-        }
-        let (mut facts, mut block) = (Vec::new(), Vec::new());
-        for number in 0..container.blocks().len() {
-            container.unpack(number, &mut block).map_err(damaged)?;
-            facts.extend_from_slice(&block);
-        }
-        Ok(Self { path, kind, bytes: facts, at: 0 })
+        let missing = || FactsError::File { path: folder.join(kind.name), source: io::ErrorKind::NotFound.into() };
+        Self::find(folder, kind)?.ok_or_else(missing)
     }
 
     /// The next fact with its header and body.
@@ -284,7 +293,42 @@ impl FactReader {
     }
 }
 
-/// The hash of all facts in a folder of Avro fact files, merged by `fact_seq`: the manifest's `facts_hash` when nothing was changed.
+/// The facts of a whole Avro file.
+fn unpack(path: &Path, kind: Kind, bytes: Vec<u8>) -> Result<Vec<u8>, FactsError> {
+    let damaged = |source| FactsError::Container { path: path.to_owned(), source };
+    let container = Container::open(bytes).map_err(damaged)?;
+    if container.schema() != kind.schema {
+        return Err(FactsError::UnknownKind { path: path.to_owned() });
+    }
+    if let Some(damage) = container.damage() {
+        return Err(damaged(damage));
+    }
+    let (mut facts, mut block) = (Vec::new(), Vec::new());
+    for number in 0..container.blocks().len() {
+        container.unpack(number, &mut block).map_err(damaged)?;
+        facts.extend_from_slice(&block);
+    }
+    Ok(facts)
+}
+
+/// Facts from JSON objects, in Avro. A header stands in the object itself, or in its field of that name.
+fn encode(path: &Path, kind: Kind, facts: impl Iterator<Item = Result<Value, FactsError>>) -> Result<Vec<u8>, FactsError> {
+    let mut encoded = Vec::new();
+    for (number, fact) in (1..).zip(facts) {
+        let fact = fact?;
+        let refused = |error: serde_json::Error| refuse(path, format!("fact {number}: {error}"));
+        FactHeader::deserialize(fact.get("header").unwrap_or(&fact)).map_err(refused)?.encode(&mut encoded);
+        let body = FactBody::from_json(kind.name, &fact).ok_or_else(|| FactsError::UnknownKind { path: path.to_owned() })?;
+        body.map_err(refused)?.encode(&mut encoded);
+    }
+    Ok(encoded)
+}
+
+fn refuse(path: &Path, reason: String) -> FactsError {
+    FactsError::Format { path: path.to_owned(), reason }
+}
+
+/// The hash of all facts in a folder of fact files, merged by `fact_seq`: the manifest's `facts_hash` when nothing was changed.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -292,7 +336,7 @@ pub fn hash_folder(folder: &Path, graph: &Graph<Sample>) -> Result<Digest, Facts
     hash_files(folder, graph.kinds())
 }
 
-/// The hash of all facts of these kinds in a folder of Avro fact files, merged by `fact_seq`.
+/// The hash of all facts of these kinds in a folder of fact files, merged by `fact_seq`.
 ///
 /// # Errors
 /// When a file cannot be read.

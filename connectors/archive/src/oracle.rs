@@ -2,7 +2,8 @@
 //! OpenF1's or `FastF1`'s users made them.
 //!
 //! Only what both sides know is compared. The official order is compared as it was on the road: a time penalty is taken off the
-//! finishing time first, because no timing feed knows it.
+//! finishing time first, because no timing feed knows it, and a car that was disqualified afterwards is taken out of both orders, so that
+//! those behind it are not held to a place that they moved up from.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,7 +49,7 @@ pub enum OracleError {
 /// What somebody else says of a session.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Oracle {
-    /// Cars in the order in which they finished on the road.
+    /// Cars in the order in which they finished on the road, without those disqualified, which have no place.
     order: Vec<i32>,
     /// Laps completed, by car.
     laps_completed: BTreeMap<i32, i64>,
@@ -106,13 +107,15 @@ fn official(value: &Value) -> Option<Oracle> {
         let laps = line.get("laps").and_then(Value::as_i64).unwrap_or(0);
         let penalty = line.get("timePenalty").and_then(clock_ms).unwrap_or(0);
         let time = line.get("time").and_then(clock_ms).map_or(i64::MAX, |time| time - penalty);
-        finishers.push((-laps, time, place, driver_number));
+        if line.get("position").and_then(Value::as_str) != Some("DSQ") {
+            finishers.push((-laps, time, place, driver_number));
+        }
         oracle.laps_completed.insert(driver_number, laps);
     }
     finishers.sort_unstable();
     oracle.order = finishers.into_iter().map(|(_, _, _, driver_number)| driver_number).collect();
     if let Some(lines) = value.get("pit_stops").and_then(Value::as_array) {
-        let mut stops: BTreeMap<i32, Vec<i64>> = oracle.order.iter().map(|&driver_number| (driver_number, Vec::new())).collect();
+        let mut stops: BTreeMap<i32, Vec<i64>> = oracle.laps_completed.keys().map(|&driver_number| (driver_number, Vec::new())).collect();
         for line in lines {
             stops.entry(driver_number(line)?).or_default().push(line.get("lap")?.as_i64()?);
         }
@@ -314,8 +317,10 @@ pub fn compare(run: &Run, kinds: &[Kind], oracle: &Oracle, first: usize) -> Resu
 fn against_result(tables: &Tables, oracle: &Oracle, first: usize) -> Vec<Tally> {
     let car = |driver_number: i32| move || format!("car {driver_number}");
     let mut order = Tally::new("order", first);
+    let places: BTreeMap<i32, i32> = oracle.order.iter().filter_map(|car| Some((tables.positions.get(car)?.0, *car))).collect();
+    let ranks: BTreeMap<i32, usize> = places.into_values().zip(1..).collect();
     for (place, &driver_number) in oracle.order.iter().enumerate() {
-        let said = tables.positions.get(&driver_number).map(|(position, id)| ((*position).into(), id.as_str()));
+        let said = ranks.get(&driver_number).zip(tables.positions.get(&driver_number)).map(|(rank, (_, id))| ((*rank).into(), id.as_str()));
         order.hold(car(driver_number), (place + 1).into(), said);
     }
     let mut laps = Tally::new("laps completed", first);
@@ -384,6 +389,23 @@ mod tests {
             {"driverNumber": "4", "laps": 64, "time": null, "timePenalty": null},
         ]});
         assert_eq!(official(&value).unwrap().order, [12, 1, 4]);
+    }
+
+    #[test]
+    fn a_disqualified_car_has_no_place_and_those_behind_keep_their_order() {
+        let value = serde_json::json!({"classification": [
+            {"position": 1, "driverNumber": 1, "laps": 56, "time": "1:38:31.000"},
+            {"position": 2, "driverNumber": 4, "laps": 56, "time": "1:38:41.000"},
+            {"position": 3, "driverNumber": 81, "laps": 56, "time": "1:38:51.000"},
+            {"position": "DSQ", "driverNumber": 16, "laps": 56, "time": null},
+            {"position": "DSQ", "driverNumber": 44, "laps": 56, "time": null},
+        ]});
+        let oracle = official(&value).unwrap();
+        let positions = [(1, 1), (16, 2), (4, 3), (44, 4), (81, 5)];
+        let positions = positions.into_iter().map(|(car, place)| (car, (place, format!("fact of {car}")))).collect();
+        let tables = Tables { positions, ..Tables::default() };
+        let order = against_result(&tables, &oracle, 3).remove(0).aspect;
+        assert_eq!((order.aspect, order.compared, order.different), ("order", 3, 0));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use pitwall_schemas::raw::Sample;
 
 use crate::archive::{Archive, ArchiveError};
 use crate::backtest;
-use crate::facts::{Format, hash_files};
+use crate::facts::hash_files;
 use crate::run::Run;
 
 /// One thing that was checked.
@@ -127,10 +127,6 @@ impl<P: FnMut(u64)> Sink for Collect<P> {
 pub fn check_files(run: &Run, graph: &Graph<Sample>) -> Vec<Check> {
     let manifest = run.manifest();
     let name = "fact files";
-    if manifest.fact_format != Format::Avro {
-        let found = format!("not read: only Avro files hold the bytes that are hashed, these are {}", manifest.fact_format);
-        return vec![Check { name: name.to_owned(), holds: true, found }];
-    }
     let kinds: Vec<_> = graph.kinds().iter().copied().filter(|kind| manifest.kinds.iter().any(|known| known.kind == kind.name)).collect();
     match hash_files(&run.facts_folder(), &kinds) {
         Ok(hash) => vec![Check::same(name, &manifest.facts_hash, &hash.to_string())],

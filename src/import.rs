@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use pitwall_archive::archive::ArchiveWriter;
 use pitwall_archive::import::{self, LINE_BYTES_MAX};
+use pitwall_schemas::raw::Collection;
 use pitwall_schemas::shared::KnownAtQuality;
 
 use crate::progress;
@@ -26,9 +27,15 @@ pub(crate) struct Arguments {
     /// Session the documents belong to; that of the first document when not given.
     #[arg(long, value_name = "KEY")]
     session: Option<i32>,
-    /// The arrival times in STREAM were reconstructed, not observed.
-    #[arg(long)]
-    reconstructed: bool,
+    /// The arrival times in STREAM were reconstructed, not observed; with a list, so were the documents of these collections, as in
+    /// --reconstructed=position,intervals.
+    #[arg(long, value_name = "COLLECTIONS", num_args = 0.., require_equals = true, value_delimiter = ',', value_parser = collection)]
+    reconstructed: Option<Vec<Collection>>,
+}
+
+fn collection(name: &str) -> Result<Collection, String> {
+    let names = || Collection::ALL.iter().map(|collection| collection.name()).collect::<Vec<_>>().join(", ");
+    Collection::named(name).ok_or_else(|| format!("there is no such collection; there are {}", names()))
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
@@ -41,10 +48,11 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
         Some(session_key) => session_key,
         None => first_session(&mut lines).with_context(named)?,
     };
-    let quality = if arguments.reconstructed { KnownAtQuality::Reconstructed } else { KnownAtQuality::Received };
+    let quality = if arguments.reconstructed.is_some() { KnownAtQuality::Reconstructed } else { KnownAtQuality::Received };
     let mut archive = ArchiveWriter::create(&arguments.out, session_key, quality)?;
     let mut graves = Graves { path: dead_letters_path(&arguments.out), file: None, error: None };
-    let counts = import::import(&mut lines, session_key, &mut archive, |letter| graves.bury(&letter)).with_context(named)?;
+    let reconstructed = arguments.reconstructed.as_deref().unwrap_or_default();
+    let counts = import::import(&mut lines, session_key, reconstructed, &mut archive, |letter| graves.bury(&letter)).with_context(named)?;
     let dead_letters_file = graves.close()?;
     let length = archive.finish()?;
     progress.finish_and_clear();

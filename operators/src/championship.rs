@@ -252,6 +252,7 @@ mod tests {
                 gmt_offset: None,
                 year: Some(2025),
                 is_cancelled: None,
+                reconstructed: None,
                 id: None,
             };
             session.circuit_short_name = Some("Zandvoort".into());

@@ -587,6 +587,7 @@ mod tests {
             gmt_offset: None,
             year: Some(year),
             is_cancelled: None,
+            reconstructed: None,
             id: None,
         })
     }

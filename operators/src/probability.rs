@@ -288,6 +288,7 @@ mod tests {
             gmt_offset: None,
             year: Some(2025),
             is_cancelled: None,
+            reconstructed: None,
             id: None,
         };
         (5, Sample::from(session))

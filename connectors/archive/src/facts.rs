@@ -3,6 +3,7 @@
 //! Avro is what the engine encodes and goes out unchanged; the other two are made from it, for people and for tools that read them. All
 //! three hold the same: [`FactReader`] gives a fact's Avro bytes from any of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -206,6 +207,15 @@ fn json_line(fact: &EncodedFact<'_>) -> Result<Vec<u8>, DecodeError> {
     let mut line = serde_json::to_vec(&FactLine { fact_kind: fact.kind.name, header, body }).expect("facts are plain data");
     line.push(b'\n');
     Ok(line)
+}
+
+/// Keeps in a table of newest facts what one says of its key, or takes out what it takes back.
+pub(crate) fn keep<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, value: V, header: &FactHeader) {
+    if header.withdrawn {
+        table.remove(&key);
+    } else {
+        table.insert(key, value);
+    }
 }
 
 /// A fact as JSON shows it.

@@ -2,6 +2,9 @@
 //!
 //! Each line is `{"collection", "received_at", "doc"}`; the order of lines is the order of arrival. A line that is not such a document
 //! is a dead letter with its line number and reason, and the import goes on.
+//!
+//! That documents of a collection were not observed but made afterwards of other data stands in the session's own document, so that
+//! every reader of its facts can be told.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
@@ -50,15 +53,21 @@ pub enum ImportError {
     /// The archive cannot be written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// It cannot be said what was reconstructed.
+    #[error("no `sessions` document says which collections were reconstructed: add one to the stream, or give no list of them")]
+    NoSessionDocument,
 }
 
-/// Reads JSON lines into an archive of session `session_key` and hands every refused line to `bury`.
+/// Reads JSON lines into an archive of session `session_key` and hands every refused line to `bury`. Documents of the collections
+/// `reconstructed` were made afterwards of other data.
 ///
 /// # Errors
-/// When the stream cannot be read or the archive cannot be written; refused lines are no error.
+/// When the stream cannot be read, has no document to say in what was reconstructed, or the archive cannot be written; refused lines are
+/// no error.
 pub fn import(
     lines: &mut impl BufRead,
     session_key: i32,
+    reconstructed: &[Collection],
     archive: &mut ArchiveWriter,
     mut bury: impl FnMut(DeadLetter),
 ) -> Result<Counts, ImportError> {
@@ -73,8 +82,13 @@ pub fn import(
             continue;
         }
         match read_document(&line, session_key) {
-            Ok((received_at, sample)) => {
+            Ok((received_at, mut sample)) => {
                 last_received_at = received_at;
+                if let Sample::Sessions(session) = &mut sample
+                    && !reconstructed.is_empty()
+                {
+                    session.reconstructed = Some(reconstructed.iter().map(|collection| collection.name().to_owned()).collect());
+                }
                 archive.append(received_at, &sample)?;
                 *counts.samples.entry(sample.collection().name()).or_default() += 1;
             }
@@ -94,6 +108,9 @@ pub fn import(
                 });
             }
         }
+    }
+    if !reconstructed.is_empty() && !counts.samples.contains_key(Collection::Sessions.name()) {
+        return Err(ImportError::NoSessionDocument);
     }
     Ok(counts)
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::compare::fact_id;
-use crate::facts::{FactReader, FactsError};
+use crate::facts::{FactReader, FactsError, keep};
 use crate::run::Run;
 
 /// Largest oracle file read, bytes.
@@ -258,9 +258,9 @@ impl Tables {
                 let (_, header, body) = fact?;
                 let id = fact_id(&header);
                 match body {
-                    FactBody::Laps(lap) => drop(tables.laps.insert((lap.driver_number, lap.lap_number), (lap, id))),
-                    FactBody::Stints(stint) => drop(tables.stints.insert((stint.driver_number, stint.stint_number), (stint, id))),
-                    FactBody::Positions(place) => drop(tables.positions.insert(place.driver_number, (place.position, id))),
+                    FactBody::Laps(lap) => keep(&mut tables.laps, (lap.driver_number, lap.lap_number), (lap, id), &header),
+                    FactBody::Stints(stint) => keep(&mut tables.stints, (stint.driver_number, stint.stint_number), (stint, id), &header),
+                    FactBody::Positions(place) => keep(&mut tables.positions, place.driver_number, (place.position, id), &header),
                     _ => {}
                 }
             }

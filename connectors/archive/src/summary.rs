@@ -8,6 +8,8 @@ use pitwall_schemas::facts::{Driver, FactBody, Lap, Position, RaceClock, Stint};
 
 use pitwall_schemas::moment::Clock;
 
+use crate::facts::keep;
+
 /// The latest of each thing a reader asks about first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
@@ -30,10 +32,10 @@ impl Summary {
             let Ok((header, mut body)) = fact.header() else { continue };
             match FactBody::decode(fact.kind.name, &mut body) {
                 Some(Ok(FactBody::RaceClock(clock))) => self.clock.take(header.known_at, &clock),
-                Some(Ok(FactBody::Drivers(driver))) => drop(self.drivers.insert(driver.driver_number, driver)),
-                Some(Ok(FactBody::Laps(lap))) => drop(self.laps.insert((lap.driver_number, lap.lap_number), lap)),
-                Some(Ok(FactBody::Stints(stint))) => drop(self.stints.insert((stint.driver_number, stint.stint_number), stint)),
-                Some(Ok(FactBody::Positions(place))) => drop(self.positions.insert(place.driver_number, place.position)),
+                Some(Ok(FactBody::Drivers(driver))) => keep(&mut self.drivers, driver.driver_number, driver, &header),
+                Some(Ok(FactBody::Laps(lap))) => keep(&mut self.laps, (lap.driver_number, lap.lap_number), lap, &header),
+                Some(Ok(FactBody::Stints(stint))) => keep(&mut self.stints, (stint.driver_number, stint.stint_number), stint, &header),
+                Some(Ok(FactBody::Positions(place))) => keep(&mut self.positions, place.driver_number, place.position, &header),
                 _ => {}
             }
         }

@@ -11,7 +11,7 @@ use pitwall_archive::container::{Codec, Container, ContainerError, ContainerWrit
 use pitwall_archive::import;
 use pitwall_engine::backtest::RawSource;
 use pitwall_schemas::log::DeadLetter;
-use pitwall_schemas::raw::{ARCHIVE_SCHEMA, Sample};
+use pitwall_schemas::raw::{ARCHIVE_SCHEMA, Collection, Sample};
 use pitwall_schemas::shared::KnownAtQuality;
 use pitwall_schemas::time::Micros;
 
@@ -22,7 +22,7 @@ const SESSION: i32 = 9_920;
 fn import_to(path: &Path, lines: &str) -> (import::Counts, Vec<DeadLetter>) {
     let mut writer = ArchiveWriter::create(path, SESSION, KnownAtQuality::Received).unwrap();
     let mut dead_letters = Vec::new();
-    let counts = import::import(&mut lines.as_bytes(), SESSION, &mut writer, |letter| dead_letters.push(letter)).unwrap();
+    let counts = import::import(&mut lines.as_bytes(), SESSION, &[], &mut writer, |letter| dead_letters.push(letter)).unwrap();
     writer.finish().unwrap();
     (counts, dead_letters)
 }
@@ -42,7 +42,7 @@ fn read_all(archive: &mut Archive) -> Result<Vec<(Micros, Sample)>, ArchiveError
 fn in_small_blocks(path: &Path, copies: usize) -> usize {
     let mut writer = ArchiveWriter::create(path, SESSION, KnownAtQuality::Received).unwrap();
     let lines = LINES.repeat(copies);
-    let counts = import::import(&mut lines.as_bytes(), SESSION, &mut writer, |_| {}).unwrap();
+    let counts = import::import(&mut lines.as_bytes(), SESSION, &[], &mut writer, |_| {}).unwrap();
     writer.finish().unwrap();
     counts.total() as usize
 }
@@ -68,6 +68,24 @@ fn documents_of_every_collection_come_out_as_they_went_in() {
         assert_eq!(line["collection"], sample.collection().name());
     }
     assert_eq!(read.len() as u64, counts.total());
+}
+
+#[test]
+fn the_sessions_document_says_which_collections_were_reconstructed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.avro");
+    let reconstructed = [Collection::Position, Collection::Intervals];
+    let mut writer = ArchiveWriter::create(&path, SESSION, KnownAtQuality::Reconstructed).unwrap();
+    import::import(&mut LINES.as_bytes(), SESSION, &reconstructed, &mut writer, |_| {}).unwrap();
+    writer.finish().unwrap();
+    let samples = read_all(&mut Archive::open(&path).unwrap()).unwrap();
+    let said = samples.into_iter().find_map(|(_, sample)| if let Sample::Sessions(session) = sample { session.reconstructed } else { None });
+    assert_eq!(said.unwrap(), ["position", "intervals"]);
+
+    let others: String = LINES.lines().filter(|line| !line.contains(r#""sessions""#)).map(|line| format!("{line}\n")).collect();
+    let mut writer = ArchiveWriter::create(&path, SESSION, KnownAtQuality::Reconstructed).unwrap();
+    let refused = import::import(&mut others.as_bytes(), SESSION, &reconstructed, &mut writer, |_| {});
+    assert!(matches!(refused, Err(import::ImportError::NoSessionDocument)));
 }
 
 #[test]

@@ -58,8 +58,12 @@ export class Store {
   take(name, message, isSnapshot) {
     const channel = this.channel(name);
     const fields = this.#keys.get(name) ?? ["driver_number"];
-    if (isSnapshot) channel.rows = new Map();
-    for (const row of message.rows) channel.rows.set(keyOf(fields, row), row);
+    // A frame without a `prev` holds the whole channel as well.
+    if (isSnapshot || message.prev === null) channel.rows = new Map();
+    for (const row of message.rows) {
+      if (row.withdrawn) channel.rows.delete(keyOf(fields, row));
+      else channel.rows.set(keyOf(fields, row), row);
+    }
     channel.position = { epoch: message.epoch, seq: message.seq, knownAt: instant(message.known_at) };
     this.knownAt = Math.max(this.knownAt ?? 0, channel.position.knownAt ?? 0);
     if (this.history[name]) this.extend(name, message.rows);

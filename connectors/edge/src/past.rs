@@ -182,7 +182,7 @@ impl Past {
     async fn find_or_compute(&self, feed: &Feed, channel: Channel, position: Position, known_at: Micros) -> Result<Vec<Row>, Problem> {
         let Some(shared) = &self.shared else { return Ok(self.compute(feed, channel, position, known_at).await?.1) };
         let turn = match shared.find(shared_key(feed, channel, position, known_at)).await {
-            Found::Answer(answer) => match kept::read(&answer).ok_or(()).and_then(|facts| rows_of(channel, facts).map_err(drop)) {
+            Found::Answer(answer) => match kept::read(&answer).ok_or(()).and_then(|facts| standing(channel, facts).map_err(drop)) {
                 Ok(rows) => {
                     metrics::counter!(crate::metrics::LOOKS_BACK, "result" => "shared").increment(1);
                     return Ok(rows);
@@ -208,7 +208,7 @@ impl Past {
         let session_key = feed.session_key();
         let read = move |reader: &dyn Reader| {
             let facts = reader.latest(session_key, position.epoch, channel, Some(known_at))?;
-            let rows = rows_of(channel, facts.iter().map(|fact| fact.bytes.as_slice()))?;
+            let rows = standing(channel, facts.iter().map(|fact| fact.bytes.as_slice()))?;
             Ok((facts, rows))
         };
         let computed = self.look(read).await?;
@@ -278,7 +278,7 @@ impl Past {
 
 /// The newest fact of each key known by then, in order of the keys.
 fn table_at(reader: &dyn Reader, session_key: i32, epoch: i32, channel: Channel, known_at: Micros) -> Result<Vec<Row>, ReadError> {
-    rows_of(channel, reader.latest(session_key, epoch, channel, Some(known_at))?.iter().map(|fact| fact.bytes.as_slice()))
+    standing(channel, reader.latest(session_key, epoch, channel, Some(known_at))?.iter().map(|fact| fact.bytes.as_slice()))
 }
 
 /// Every fact of a stretch, in order; `None` when there are more than `facts_max`.
@@ -292,6 +292,13 @@ fn every_fact(
 ) -> Result<Option<Vec<Row>>, ReadError> {
     let facts = reader.history(session_key, epoch, channel, span, facts_max + 1)?;
     if facts.len() > facts_max { Ok(None) } else { rows_of(channel, facts.iter().map(|fact| fact.bytes.as_slice())).map(Some) }
+}
+
+/// Of the newest fact of each key, the rows that stand: what was taken back is in the history only.
+fn standing<'a>(channel: Channel, newest: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Row>, ReadError> {
+    let mut rows = rows_of(channel, newest)?;
+    rows.retain(|row| !row.is_withdrawn);
+    Ok(rows)
 }
 
 fn rows_of<'a>(channel: Channel, facts: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Row>, ReadError> {

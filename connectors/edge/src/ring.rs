@@ -119,6 +119,10 @@ impl ChannelState {
     }
 
     fn keep(&mut self, row: Row, options: &Options) {
+        if row.is_withdrawn {
+            self.rows.remove(&row.key);
+            return;
+        }
         self.rows.insert(row.key.clone(), row);
         if self.rows.len() > options.table_rows_max {
             let oldest = self.rows.values().min_by_key(|row| row.fact_seq).map(|row| row.key.clone());

@@ -19,6 +19,8 @@ pub struct Row {
     pub known_at: Micros,
     /// Whether arrival times were observed.
     pub quality: KnownAtQuality,
+    /// Whether it takes back what was said under its key: readers are told, and nothing stands there any more.
+    pub is_withdrawn: bool,
     /// What it is about: a later row of the same key replaces it.
     pub key: Vec<u8>,
     /// Ledger records it came from.
@@ -46,6 +48,8 @@ struct Flat<'a> {
     event_time: Micros,
     revision: i32,
     supersedes: Option<i64>,
+    withdrawn: bool,
+    known_at_quality: KnownAtQuality,
     causes: &'a [i64],
     #[serde(flatten)]
     body: &'a FactBody,
@@ -71,6 +75,8 @@ impl Row {
             event_time: header.event_time,
             revision: header.revision,
             supersedes: header.supersedes,
+            withdrawn: header.withdrawn,
+            known_at_quality: header.known_at_quality,
             causes: &header.causes,
             body: &body,
         };
@@ -79,6 +85,7 @@ impl Row {
             fact_seq: header.fact_seq as u64,
             known_at: header.known_at,
             quality: header.known_at_quality,
+            is_withdrawn: header.withdrawn,
             key,
             causes: header.causes.iter().map(|&seq| seq as u64).collect(),
             json: json.into(),

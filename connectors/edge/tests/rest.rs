@@ -66,6 +66,21 @@ async fn a_moment_shows_what_was_known_then_however_it_is_written() {
 }
 
 #[tokio::test]
+async fn what_was_taken_back_is_in_the_history_and_stands_nowhere_else() {
+    let mut feeder = race();
+    // Fact 5 is lap 2 of car 4: clock and lap of the leader, then the other car's lap, thrice.
+    feeder.commit().withdrawn(&support::lap(4, 2), 5).done();
+    let server = Server::start(&feeder).await;
+    for (query, numbers) in [("", vec![1, 3, 4]), ("&as_of=seq:9", vec![1, 3, 4]), ("&as_of=seq:8", vec![1, 2, 3, 4])] {
+        let answer = server.get(&format!("{BASE}/laps?driver=4{query}")).await;
+        assert_eq!(laps(&answer), numbers.into_iter().map(|lap| (4, lap)).collect::<Vec<_>>(), "{query}: {}", answer.body);
+    }
+    let history = server.get(&format!("{BASE}/laps?driver=4&history=true")).await.json();
+    let last = history["rows"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["lap_number"], &last["withdrawn"], &last["known_at_quality"]), (&json!(2), &json!(true), &json!("RECEIVED")));
+}
+
+#[tokio::test]
 async fn every_channel_that_a_session_names_answers_now_at_a_moment_and_with_its_history() {
     let server = Server::start(&race()).await;
     let session = server.get(BASE).await.json();

@@ -14,6 +14,20 @@ test("a frame replaces rows of its keys only, and a snapshot everything", () => 
   assert.equal(store.channel("timing").position.seq, 3);
 });
 
+test("a row that is taken back goes, whichever channel it is of", () => {
+  const store = new Store([{ channel: "race_events", key: ["event_number"] }]);
+  store.take("race_events", message(1, [{ event_number: 1 }, { event_number: 2 }]), true);
+  store.take("race_events", message(2, [{ event_number: 1, withdrawn: true }]), false);
+  assert.deepEqual([...store.rows("race_events").keys()], [2]);
+});
+
+test("a frame that follows no other holds the whole channel", () => {
+  const store = new Store();
+  store.take("timing", message(1, [{ driver_number: 1 }, { driver_number: 4 }]), true);
+  store.take("timing", { ...message(9, [{ driver_number: 4 }]), prev: null }, false);
+  assert.deepEqual([...store.rows("timing").keys()], [4]);
+});
+
 test("two stints of one driver are two rows", () => {
   const store = new Store([{ channel: "stints", key: ["driver_number", "stint_number"] }]);
   store.take("stints", message(1, [{ driver_number: 1, stint_number: 1 }, { driver_number: 1, stint_number: 2 }]), true);

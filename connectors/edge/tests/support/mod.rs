@@ -198,7 +198,16 @@ pub fn clock(laps_completed: i32) -> RaceClock {
 }
 
 impl Commit<'_> {
-    pub fn fact<F: Fact>(mut self, body: &F) -> Self {
+    pub fn fact<F: Fact>(self, body: &F) -> Self {
+        self.say(body, None)
+    }
+
+    /// Takes the fact `fact_seq` back, which said this.
+    pub fn withdrawn<F: Fact>(self, body: &F, fact_seq: i64) -> Self {
+        self.say(body, Some(fact_seq))
+    }
+
+    fn say<F: Fact>(mut self, body: &F, withdraws: Option<i64>) -> Self {
         let feeder = &mut *self.feeder;
         let (fact_seq, time) = (feeder.next_fact_seq, known_at(feeder.next_seq));
         feeder.next_fact_seq += 1;
@@ -210,9 +219,9 @@ impl Commit<'_> {
             known_at: time,
             event_time: time,
             causes: vec![feeder.next_seq as i64],
-            revision: 0,
-            supersedes: None,
-            withdrawn: false,
+            revision: i32::from(withdraws.is_some()),
+            supersedes: withdraws,
+            withdrawn: withdraws.is_some(),
             known_at_quality: KnownAtQuality::Received,
         };
         let mut bytes = Vec::new();

@@ -9,7 +9,7 @@ import { eventsPanel, sentence, SPOKEN_PRIORITY_MAX } from "./panels/events.js";
 import { Evidence } from "./panels/evidence.js";
 import { miniSectors, newestLaps } from "./panels/mini_sectors.js";
 import { seconds } from "./panels/names.js";
-import { weatherChips } from "./panels/session.js";
+import { provenance, weatherChips } from "./panels/session.js";
 import { TablePanel } from "./panels/table.js";
 import { gapsByLap, isJoinedLate, isQualifying, isRace, placesByLap, placesThatGoOn, qualifyingBests, slowSpells, Store } from "./store.js";
 import { showTab, wireTabs } from "./tabs.js";
@@ -158,7 +158,7 @@ function draw(now) {
   const rows = [...shown().rows("timing").values()];
   const ordered = inOrder(rows);
   if (["timing", "drivers", "positions", "laps", "classification"].some((channel) => dirty.has(channel))) drawTower(ordered);
-  if (["track_status", "race_clock", "weather", "timing"].some((channel) => dirty.has(channel))) drawStatus();
+  if (["track_status", "race_clock", "weather", "timing", "completeness"].some((channel) => dirty.has(channel))) drawStatus();
   drawClock();
   byId("map-empty").hidden = map.draw(elapsed, ordered, page.selected);
   if (now - page.panelAt > PANEL_EVERY_MS) {
@@ -194,6 +194,7 @@ function drawTower(ordered) {
     laps: newestLaps(view.rows("laps").values()),
     qualifying: qualifyingBests(classification),
     eliminated: new Set(classification.filter((row) => row.status === "ELIMINATED").map((row) => row.driver_number)),
+    disputed: new Set([...view.rows("positions").values()].filter((row) => row.disputed).map((row) => row.driver_number)),
     lastThatGoesOn: hasQualifying ? placesThatGoOn(view.row("track_status").qualifying_phase, ordered.length) : null,
     isStill: page.past !== null,
   });
@@ -217,11 +218,20 @@ function drawStatus() {
   byId("clock-label").textContent = hasQualifying ? "Time" : "Race time";
   byId("lap").textContent = hasQualifying ? `Q${row.qualifying_phase}` : String(status !== "FINISHED" && !page.past ? laps + 1 : laps || UNKNOWN);
   drawWeather(view);
+  drawProvenance(view);
   const scrubber = byId("scrubber");
   const most = scrubberMost();
   scrubber.disabled = most < 1;
   scrubber.max = String(Math.max(1, most));
   if (!page.past && document.activeElement !== scrubber) scrubber.value = scrubber.max;
+}
+
+function drawProvenance(view) {
+  const said = provenance(view.rows("completeness").values(), page.session?.known_at_quality);
+  byId("provenance").hidden = said === null;
+  if (said === null || byId("provenance-text").textContent === said.text) return;
+  byId("provenance-title").textContent = said.title;
+  byId("provenance-text").textContent = said.text;
 }
 
 function drawWeather(view) {

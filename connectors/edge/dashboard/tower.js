@@ -31,14 +31,16 @@ export function inOrder(rows) {
 }
 
 /** What each cell of a row says: `[text, kind, spoken]`. `kind` chooses the look, `spoken` is read out after the text. */
-export function cellsOf(row, startPlace, fastestMs) {
+export function cellsOf(row, startPlace, fastestMs, isDisputed = false) {
   const isLeader = row.position === 1;
   const isOut = row.state === "RETIRED";
   const gained = startPlace && row.position && !isOut ? startPlace - row.position : 0;
   const marked = (text, mark) => [text, `mark-${mark}`, MARKS[mark][1], MARKS[mark][0]];
   const isClose = !isLeader && row.interval_ms !== null && row.interval_ms < CLOSE_MS && !row.interval_laps && row.state !== "FINISHED";
   return {
-    position: [isOut ? "–" : String(row.position ?? "–"), "", ""],
+    position: !isOut && row.position && isDisputed
+      ? [`${row.position}?`, "disputed", "disputed: the car's own laps and locations say otherwise"]
+      : [isOut ? "–" : String(row.position ?? "–"), "", ""],
     change: gained === 0 ? ["", "", ""] : [String(Math.abs(gained)), gained > 0 ? "gained" : "lost", gained > 0 ? "gained" : "lost"],
     gap: [isOut ? "–" : isLeader ? "Leader" : gap(row.gap_ms, row.laps_behind), "", ""],
     interval: [isOut || isLeader ? "–" : gap(row.interval_ms, row.interval_laps), isClose ? "close" : "", isClose ? "within a second" : ""],
@@ -95,7 +97,7 @@ class CarRow {
     if (this.said.fullName !== driver?.full_name) this.fullName.textContent = ` ${(this.said.fullName = driver?.full_name) ?? ""}`;
     if (this.said.colour !== colour) this.bar.style.backgroundColor = this.said.colour = colour;
     if (this.said.state !== row.state) this.node.dataset.state = this.said.state = row.state;
-    const cells = cellsOf(row, startPlace, fastestMs);
+    const cells = cellsOf(row, startPlace, fastestMs, more.isDisputed);
     if (more.gapMs !== undefined) cells.gap = [more.gapMs === 0 ? "Best" : gap(more.gapMs), "", ""];
     if (row.best_lap_ms === null && more.bestMs) cells.best_lap = [lapTime(more.bestMs), "mark-NONE", "", ""];
     if (more.isEliminated) cells.state = ["Out", "state-RETIRED", "does not go on"];
@@ -148,10 +150,11 @@ export class Tower {
 
   /**
    * Shows these rows of `timing`. `drivers`, `startPlaces`, `laps` (each car's newest lap with mini-sectors) and `qualifying` (see
-   * `qualifyingBests`) are by driver number; `eliminated` are the cars that do not go on, `lastThatGoesOn` the place above the cut. `isStill`: nothing moves,
+   * `qualifyingBests`) are by driver number; `eliminated` are the cars that do not go on, `disputed` those whose own laps refute their place,
+   * `lastThatGoesOn` the place above the cut. `isStill`: nothing moves,
    * as when the past is shown.
    */
-  render(timing, { drivers, startPlaces, laps = new Map(), qualifying = new Map(), eliminated = new Set(), lastThatGoesOn = null, isStill = false }) {
+  render(timing, { drivers, startPlaces, laps = new Map(), qualifying = new Map(), eliminated = new Set(), disputed = new Set(), lastThatGoesOn = null, isStill = false }) {
     const ordered = inOrder(timing);
     const fastestMs = Math.min(...ordered.map((row) => row.best_lap_ms ?? Infinity));
     const order = ordered.map((row) => row.driver_number);
@@ -160,6 +163,7 @@ export class Tower {
       if (!carRow) this.#rows.set(row.driver_number, (carRow = new CarRow(row, this.#onSelect)));
       carRow.update(row, drivers.get(row.driver_number), startPlaces.get(row.driver_number), fastestMs, {
         lap: laps.get(row.driver_number), ...qualifying.get(row.driver_number), isEliminated: eliminated.has(row.driver_number), isCut: row.position !== null && row.position === lastThatGoesOn,
+        isDisputed: disputed.has(row.driver_number),
       });
     }
     // The first live tower after a look at the past is another moment too: it does not move into place either.

@@ -38,13 +38,31 @@ export function ranges(numbers) {
   return parts.map(([from, to]) => (from === to ? String(from) : `${from}–${to}`)).join(", ");
 }
 
+/** What the page calls the collections that can be reconstructed, in the order in which they are named. */
+const RECONSTRUCTED = Object.freeze({ POSITION: "positions", INTERVALS: "gaps", PIT: "pit stops", RACE_CONTROL: "race control" });
+
+/**
+ * What of the session was not observed but made afterwards of other data: `{title, text}`, or null when all of it was observed.
+ * `quality` is the session's `known_at_quality`.
+ */
+export function provenance(rows, quality) {
+  const subjects = new Set([...rows].filter((row) => row.is_reconstructed).map((row) => row.subject));
+  const names = Object.keys(RECONSTRUCTED).filter((subject) => subjects.has(subject)).map((subject) => RECONSTRUCTED[subject]);
+  const times = "Arrival times were reconstructed as well, so moments of it are approximate.";
+  if (names.length === 0) return quality === "RECONSTRUCTED" ? { title: "Reconstructed: arrival times", text: times.replace(" as well", "") } : null;
+  const [first, ...others] = names;
+  const list = [first[0].toUpperCase() + first.slice(1), ...others].join(", ").replace(/, ([^,]*)$/, " and $1");
+  const text = `${list} of this session were not observed but made afterwards of other data; what follows from them, such as overtakes, changes of the lead and the win probability, is only as right as they are.`;
+  return { title: `Reconstructed: ${names.join(", ")}`, text: quality === "RECONSTRUCTED" ? `${text} ${times}` : text };
+}
+
 export const completeness = {
   id: "completeness",
   title: "Data",
   caption: "What this session's data lacks, and what came later",
   empty: "Nothing is known to be missing.",
   columns: [{ label: "What", className: "c-what" }, { label: "Car", className: "c-car" }, { label: "Laps", className: "c-text" }, { label: "State", className: "c-what" }],
-  rows: (store) => missing(store.rows("completeness").values()).map(([id, line]) => ({
+  rows: (store) => missing([...store.rows("completeness").values()].filter((row) => row.is_missing || !row.is_reconstructed)).map(([id, line]) => ({
     id,
     fact: line.fact_id,
     tone: line.is_missing ? "" : "over",

@@ -9,7 +9,7 @@ import { inWords, newestLaps } from "../panels/mini_sectors.js";
 import { overtakes } from "../panels/overtakes.js";
 import { pitStops, places } from "../panels/pit_stops.js";
 import { raceControl, stateAfter } from "../panels/race_control.js";
-import { completeness, missing, ranges, teamRadio, weatherChips } from "../panels/session.js";
+import { completeness, missing, provenance, ranges, teamRadio, weatherChips } from "../panels/session.js";
 import { Store } from "../store.js";
 
 const KEYS = [
@@ -141,4 +141,20 @@ test("passes and crossings by location are marked as estimates", () => {
   assert.deepEqual(pitPasses.rows(storeOf({ pit_passes: [pass] }))[0].cells.map(textOf), ["–", "NOR", "~18.3 s", "~2.4 s", "±500 ms"]);
   const crossing = { driver_number: 81, crossed_at: "2025-08-31T13:33:09.123456Z", error_ms: 40, speed: 297, is_in_pit_lane: false, fact_seq: 1, fact_id: "1-0-1" };
   assert.deepEqual(lineCrossings.rows(storeOf({ line_crossings: [crossing] }))[0].cells.map(textOf), ["PIA", "13:33:09.123 UTC", "±40 ms", "297 km/h", "Track"]);
+});
+
+test("what was reconstructed is named once, with what follows from it", () => {
+  const rows = ["INTERVALS", "RACE_CONTROL", "POSITION"].map((subject) => ({ subject, is_missing: false, is_reconstructed: true, revision: 0 }));
+  const said = provenance(rows, "RECONSTRUCTED");
+  assert.equal(said.title, "Reconstructed: positions, gaps, race control");
+  assert.match(said.text, /^Positions, gaps and race control of this session were not observed/);
+  assert.match(said.text, /Arrival times/);
+  assert.doesNotMatch(provenance(rows, "RECEIVED").text, /Arrival times/);
+  assert.equal(provenance([], "RECONSTRUCTED").title, "Reconstructed: arrival times");
+  assert.equal(provenance([{ subject: "LAP", is_missing: true, is_reconstructed: false }], "RECEIVED"), null);
+});
+
+test("a collection that was reconstructed is not one that came later", () => {
+  const store = storeOf({ completeness: [{ subject: "POSITION", driver_number: 0, lap_number: 0, is_missing: false, is_reconstructed: true, revision: 0 }] });
+  assert.deepEqual(completeness.rows(store), []);
 });

@@ -39,8 +39,11 @@ def take(kind, message):
             raise SystemExit(f"{kind}: fact {counts[kind]} of this kind is missing")
         corrections += header["supersedes"] is not None
         if kind == "laps":
-            # A later fact about the same lap replaces the earlier one.
-            laps[fact["driver_number"], fact["lap_number"]] = fact
+            # A later fact about the same lap replaces the earlier one, or takes it back.
+            if header["withdrawn"]:
+                laps.pop((fact["driver_number"], fact["lap_number"]), None)
+            else:
+                laps[fact["driver_number"], fact["lap_number"]] = fact
     counts[kind] += 1
 
 

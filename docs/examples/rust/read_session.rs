@@ -47,6 +47,7 @@ struct Fact {
 struct Header {
     kind_seq: u64,
     supersedes: Option<i64>,
+    withdrawn: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -156,8 +157,12 @@ impl Summary {
             self.corrections += u64::from(header.supersedes.is_some());
             if kind == "laps" {
                 let lap: Lap = from_value(&fact)?;
-                // A later fact about the same lap replaces the earlier one.
-                self.laps.insert((lap.driver_number, lap.lap_number), lap);
+                // A later fact about the same lap replaces the earlier one, or takes it back.
+                if header.withdrawn {
+                    self.laps.remove(&(lap.driver_number, lap.lap_number));
+                } else {
+                    self.laps.insert((lap.driver_number, lap.lap_number), lap);
+                }
             }
         }
         *count += 1;

@@ -129,8 +129,13 @@ public final class ReadSession {
             }
             corrections += header.get("supersedes") == null ? 0 : 1;
             if (fact.kind().equals("laps")) {
-                // A later fact about the same lap replaces the earlier one.
-                laps.put(new Lap((int) body.get("driver_number"), (int) body.get("lap_number")), body);
+                // A later fact about the same lap replaces the earlier one, or takes it back.
+                var lap = new Lap((int) body.get("driver_number"), (int) body.get("lap_number"));
+                if ((boolean) header.get("withdrawn")) {
+                    laps.remove(lap);
+                } else {
+                    laps.put(lap, body);
+                }
             }
         }
         counts.put(fact.kind(), count + 1);

@@ -16,7 +16,8 @@ use crate::progress;
 /// Make a session archive from OpenF1 documents.
 ///
 /// STREAM holds one JSON object a line, {"collection", "received_at", "doc"}, in order of arrival, plain or compressed with zstd
-/// (.zst). Lines that are no such document go to FILE.dead_letters.jsonl with their line number and the reason; the import goes on.
+/// (.zst). Lines that are no such document go to FILE.dead_letters.jsonl with their line number and the reason; the import goes on. An
+/// arrival time well beyond those of the lines that follow is replaced by theirs, and counted.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The JSON lines to read.
@@ -60,6 +61,9 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
     writeln!(out, "session {session_key}: {} samples in {} ({length} bytes)", counts.total(), arguments.out.display())?;
     for (collection, count) in &counts.samples {
         writeln!(out, "  {collection:<22}{count:>9}")?;
+    }
+    if counts.arrivals_repaired > 0 {
+        writeln!(out, "  {:<22}{:>9}  beyond those of the lines that follow: replaced", "arrival times", counts.arrivals_repaired)?;
     }
     match dead_letters_file {
         Some(path) => writeln!(out, "  {:<22}{:>9}  see {}", "dead letters", counts.dead_letters, path.display())?,

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::Micros;
 use crate::graph::Moment;
 
+/// How far after its arrival an event may be dated, µs: clocks of feed and receiver differ by less. A later date is an error of the feed, and
+/// the event happened when it arrived.
+pub const AHEAD_OF_ARRIVAL_MAX: i64 = 10 * Micros::SECOND;
+
 /// Numbers and times of a session's ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sequencer {
@@ -109,6 +113,7 @@ impl Sequencer {
                 known_at = known_at.max(second.plus(1));
             }
         }
+        let event_time = event_time.filter(|event_time| event_time.since(known_at) <= AHEAD_OF_ARRIVAL_MAX);
         Stamped { tick, record: self.number(known_at, event_time.unwrap_or(known_at)) }
     }
 
@@ -221,6 +226,14 @@ mod tests {
         assert_eq!(sequencer.clamp(Micros(4 * SECOND), Micros(0), 5_000), Micros(4 * SECOND));
         assert_eq!(sequencer.clamp(Micros(3_600 * SECOND), Micros(0), 5_000), Micros(5 * SECOND));
         assert_eq!(sequencer.clamped(), 1);
+    }
+
+    #[test]
+    fn an_event_dated_well_after_its_arrival_happened_when_it_arrived() {
+        let mut sequencer = Sequencer::default();
+        let stamp = |sequencer: &mut Sequencer, at, date| sequencer.stamp(Micros(at), Some(Micros(date))).record.event_time;
+        assert_eq!(stamp(&mut sequencer, 0, 86_400 * SECOND), Micros(0));
+        assert_eq!(stamp(&mut sequencer, 2, 2 * SECOND), Micros(2 * SECOND), "clocks differ by seconds");
     }
 
     #[test]

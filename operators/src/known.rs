@@ -4,6 +4,7 @@
 //! of a value is the first version that gave it as it is now.
 
 use pitwall_engine::Micros;
+use pitwall_engine::sequencer::AHEAD_OF_ARRIVAL_MAX;
 use serde::{Deserialize, Serialize};
 
 /// A value that is unknown at first, and the ledger record that gave it.
@@ -43,9 +44,6 @@ impl<T: PartialEq> Known<T> {
         }
     }
 }
-
-/// How far after its arrival a document may be dated, µs. Clocks of feed and receiver differ by less; a later date is an error of the feed.
-pub const AHEAD_OF_ARRIVAL_MAX: i64 = 10 * Micros::SECOND;
 
 /// Which version of a document is the newest that was taken: the test that every operator uses to tell news from what is sent again.
 ///

@@ -4,6 +4,7 @@
 //! collections as they arrive, [`facts`] what PitWall derives, [`log`] what the engine
 //! stores, [`shared`] what several of them use.
 
+pub mod arrival;
 pub mod codec;
 pub mod event;
 pub mod moment;

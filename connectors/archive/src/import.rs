@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 
+use pitwall_schemas::arrival::Arrivals;
 use pitwall_schemas::log::DeadLetter;
 use pitwall_schemas::raw::{Collection, Sample};
 use pitwall_schemas::time::Micros;
@@ -29,6 +30,8 @@ pub struct Counts {
     pub samples: BTreeMap<&'static str, u64>,
     /// Lines refused.
     pub dead_letters: u64,
+    /// Arrival times that lay beyond those of the lines behind them and were replaced ([`Arrivals`]).
+    pub arrivals_repaired: u64,
 }
 
 impl Counts {
@@ -73,6 +76,7 @@ pub fn import(
 ) -> Result<Counts, ImportError> {
     let mut counts = Counts::default();
     let mut line = Vec::new();
+    let mut arrivals = Arrivals::default();
     let mut last_received_at = Micros(0);
     for number in 1.. {
         if !read_line(lines, &mut line).map_err(|source| ImportError::Read { line: number, source })? {
@@ -89,8 +93,10 @@ pub fn import(
                 {
                     session.reconstructed = Some(reconstructed.iter().map(|collection| collection.name().to_owned()).collect());
                 }
-                archive.append(received_at, &sample)?;
                 *counts.samples.entry(sample.collection().name()).or_default() += 1;
+                if let Some((received_at, sample)) = arrivals.take(received_at, sample) {
+                    archive.append(received_at, &sample)?;
+                }
             }
             Err(refused) => {
                 counts.dead_letters += 1;
@@ -109,6 +115,10 @@ pub fn import(
             }
         }
     }
+    while let Some((received_at, sample)) = arrivals.give() {
+        archive.append(received_at, &sample)?;
+    }
+    counts.arrivals_repaired = arrivals.repaired();
     if !reconstructed.is_empty() && !counts.samples.contains_key(Collection::Sessions.name()) {
         return Err(ImportError::NoSessionDocument);
     }

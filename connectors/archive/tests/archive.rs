@@ -79,7 +79,8 @@ fn the_sessions_document_says_which_collections_were_reconstructed() {
     import::import(&mut LINES.as_bytes(), SESSION, &reconstructed, &mut writer, |_| {}).unwrap();
     writer.finish().unwrap();
     let samples = read_all(&mut Archive::open(&path).unwrap()).unwrap();
-    let said = samples.into_iter().find_map(|(_, sample)| if let Sample::Sessions(session) = sample { session.reconstructed } else { None });
+    let said =
+        samples.into_iter().find_map(|(_, sample)| if let Sample::Sessions(session) = sample { session.reconstructed } else { None });
     assert_eq!(said.unwrap(), ["position", "intervals"]);
 
     let others: String = LINES.lines().filter(|line| !line.contains(r#""sessions""#)).map(|line| format!("{line}\n")).collect();

@@ -10,6 +10,7 @@ use pitwall_engine::Micros;
 use pitwall_engine::backtest::CLOSING_IDLE;
 use pitwall_engine::limits::Limits;
 use pitwall_engine::session::{Output, RawRecord, Session};
+use pitwall_schemas::arrival::Arrivals;
 use pitwall_schemas::codec::Fact;
 use pitwall_schemas::openf1::Refusal;
 use pitwall_schemas::raw::{Collection, Sample};
@@ -63,7 +64,7 @@ pub(crate) fn derive_from(arrivals: &[Arrival]) -> Derived {
     let mut session = Session::new(session_key, graph, Limits::default()).without_keyframes();
     let (mut output, mut refusals) = (Output::default(), Vec::new());
     let mut last = Micros(0);
-    for (ingest_seq, arrival) in (0..).zip(arrivals) {
+    for (ingest_seq, (received_at, arrival)) in (0..).zip(as_imported(arrivals)) {
         let mut document = arrival.document.clone();
         document.entry("session_key").or_insert(session_key.into());
         let sample = match Sample::from_json(arrival.collection, &document) {
@@ -73,13 +74,13 @@ pub(crate) fn derive_from(arrivals: &[Arrival]) -> Derived {
                 continue;
             }
         };
-        last = last.max(arrival.received_at);
+        last = last.max(received_at);
         let raw = RawRecord {
             stream: arrival.collection as u16,
             partition: 0,
             offset: ingest_seq,
             ingest_seq,
-            received_at: arrival.received_at,
+            received_at,
             payload: &[],
             event: Ok(sample),
         };
@@ -87,6 +88,14 @@ pub(crate) fn derive_from(arrivals: &[Arrival]) -> Derived {
     }
     session.take_idle(last.plus(CLOSING_IDLE), &mut output).unwrap();
     Derived { output, refusals }
+}
+
+/// The documents with the arrival times that an import gives them.
+fn as_imported(arrivals: &[Arrival]) -> Vec<(Micros, &Arrival)> {
+    let mut settled = Arrivals::default();
+    let mut imported: Vec<_> = arrivals.iter().filter_map(|arrival| settled.take(arrival.received_at, arrival)).collect();
+    imported.extend(std::iter::from_fn(|| settled.give()));
+    imported
 }
 
 impl Derived {

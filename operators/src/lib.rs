@@ -95,6 +95,7 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.samples::<ChampionshipDriver>().samples::<ChampionshipTeam>().stream(drivers).stream(classification)
     });
     graph.publish(completeness::CompletenessOperator::default(), |inputs| {
+        let inputs = inputs.samples::<Session>().samples::<Pit>().ticks();
         let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
         inputs.stream(gaps).stream(stints).stream(weather).stream(telemetry)
     });

@@ -8,7 +8,7 @@ use pitwall_engine::limits::Limits;
 use pitwall_engine::operator::Operator;
 use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_schemas::codec::{Fact, Reading};
-use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
+use pitwall_schemas::raw::{self, CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
 use pitwall_schemas::shared::{FactHeader, KnownAtQuality};
 
 /// The session every fixture belongs to.
@@ -141,6 +141,28 @@ pub(crate) fn driver(driver_number: i32) -> Driver {
         team_colour: None,
         headshot_url: None,
         country_code: None,
+        id: None,
+    }
+}
+
+/// A session's document that says nothing.
+pub(crate) const fn session() -> raw::Session {
+    raw::Session {
+        meeting_key: 1267,
+        session_key: SESSION,
+        session_name: None,
+        session_type: None,
+        circuit_key: None,
+        circuit_short_name: None,
+        country_code: None,
+        country_key: None,
+        country_name: None,
+        location: None,
+        date_start: None,
+        date_end: None,
+        gmt_offset: None,
+        year: None,
+        is_cancelled: None,
         id: None,
     }
 }

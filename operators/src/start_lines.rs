@@ -48,10 +48,10 @@ pub fn beyond_timing_line_m(session: &Session) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::session;
+    use crate::testing::session_at;
 
     fn beyond(circuit_key: Option<i32>, name: Option<&str>) -> Option<i32> {
-        beyond_timing_line_m(&Session { circuit_key, circuit_short_name: name.map(Into::into), ..session() })
+        beyond_timing_line_m(&session_at(circuit_key, name))
     }
 
     #[test]

@@ -385,10 +385,7 @@ mod tests {
         let rows: Vec<_> = bench.facts::<Telemetry>().iter().map(|(_, fact)| (fact.samples.len(), fact.samples[0].date)).collect();
         assert_eq!(rows, [(1, at_ms(1_800)), (1, at_ms(1_700))]);
         assert_eq!(bench.rejections().len(), 40);
-        assert_eq!(
-            bench.rejections()[0],
-            "car 1's sample is dated 2025-09-01T13:00:00.000000Z, well after its arrival: the date is wrong"
-        );
+        assert_eq!(bench.rejections()[0], "car 1's sample is dated 2025-09-01T13:00:00.000000Z, well after its arrival: the date is wrong");
     }
 
     /// Case 25: from 2026 on there is no DRS.

@@ -145,26 +145,13 @@ pub(crate) fn driver(driver_number: i32) -> Driver {
     }
 }
 
-/// A session's document that says nothing.
-pub(crate) const fn session() -> raw::Session {
-    raw::Session {
-        meeting_key: 1267,
-        session_key: SESSION,
-        session_name: None,
-        session_type: None,
-        circuit_key: None,
-        circuit_short_name: None,
-        country_code: None,
-        country_key: None,
-        country_name: None,
-        location: None,
-        date_start: None,
-        date_end: None,
-        gmt_offset: None,
-        year: None,
-        is_cancelled: None,
-        id: None,
-    }
+/// The document of a session at a circuit, by OpenF1's number and short name.
+pub(crate) fn session_at(circuit_key: Option<i32>, circuit_short_name: Option<&str>) -> raw::Session {
+    let document = serde_json::json!({"meeting_key": 1267, "session_key": SESSION, "circuit_key": circuit_key,
+        "circuit_short_name": circuit_short_name});
+    let sample = Sample::from_json(raw::Collection::Sessions, document.as_object().unwrap()).unwrap();
+    let Sample::Sessions(session) = sample else { panic!("a document of `sessions`") };
+    *session
 }
 
 /// A version of a lap's document that says nothing yet.

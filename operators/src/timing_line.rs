@@ -452,11 +452,11 @@ impl Handle<Telemetry> for TimingLineOperator {
 
 #[cfg(test)]
 mod tests {
-    use pitwall_schemas::raw::{self, CarData, Location, RaceControl, Sample};
+    use pitwall_schemas::raw::{CarData, Location, RaceControl, Sample};
 
     use super::*;
     use crate::telemetry::TelemetryOperator;
-    use crate::testing::{Bench, at_ms, car_data, lap, location, race_control, session};
+    use crate::testing::{Bench, at_ms, car_data, lap, location, race_control, session_at};
     use crate::track_status::TrackStatusOperator;
 
     /// Cars at these speeds, dm/s, when their laps begin: on the line at x = 5,000, with locations 0.4 s ahead of the clock of the laps.
@@ -529,7 +529,7 @@ mod tests {
     }
 
     fn shanghai() -> Sample {
-        Sample::from(raw::Session { circuit_key: Some(49), circuit_short_name: Some("Shanghai".into()), ..session() })
+        Sample::from(session_at(Some(49), Some("Shanghai")))
     }
 
     /// Two cars leave the grid at 10 s.

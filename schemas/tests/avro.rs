@@ -159,7 +159,7 @@ fn a_codec_that_strays_from_its_schema_is_noticed() {
 }
 
 /// A document of `collection` with one field changed, as Avro.
-fn with(collection: Collection, field: &str, wrong: Value) -> Result<Sample, String> {
+fn with(collection: Collection, field: &str, wrong: &Value) -> Result<Sample, String> {
     let schema = parsed(collection.schema());
     let Ok(Value::Record(mut fields)) = decode(&schema, &support::encodings(&schema, 1)[0]) else { panic!("a record") };
     fields.iter_mut().filter(|(name, _)| name == field).for_each(|(_, value)| *value = wrong.clone());
@@ -169,26 +169,26 @@ fn with(collection: Collection, field: &str, wrong: Value) -> Result<Sample, Str
 
 #[test]
 fn a_sample_outside_its_range_is_refused_in_avro_too() {
-    assert!(with(Collection::Position, "position", Value::Int(40)).is_ok());
-    assert_eq!(with(Collection::Position, "position", Value::Int(41)), Err("field `position` is 41, outside 1 to 40".into()));
+    assert!(with(Collection::Position, "position", &Value::Int(40)).is_ok());
+    assert_eq!(with(Collection::Position, "position", &Value::Int(41)), Err("field `position` is 41, outside 1 to 40".into()));
 }
 
 #[test]
 fn a_channel_out_of_its_range_is_no_reading_in_avro_too() {
-    let Ok(Sample::CarData(sample)) = with(Collection::CarData, "speed", Value::Int(501)) else { panic!("the sample stays") };
+    let Ok(Sample::CarData(sample)) = with(Collection::CarData, "speed", &Value::Int(501)) else { panic!("the sample stays") };
     assert_eq!((sample.speed, sample.speed_reading()), (501, None));
 }
 
 #[test]
 fn a_number_that_json_cannot_hold_is_null_in_avro_too() {
     let double = |number: f64| Value::Union(1, Box::new(Value::Double(number)));
-    let Ok(Sample::Weather(weather)) = with(Collection::Weather, "air_temperature", double(f64::NAN)) else { panic!("it stays") };
+    let Ok(Sample::Weather(weather)) = with(Collection::Weather, "air_temperature", &double(f64::NAN)) else { panic!("it stays") };
     assert_eq!(weather.air_temperature, None);
-    let Ok(Sample::Intervals(interval)) = with(Collection::Intervals, "gap_to_leader", double(f64::INFINITY)) else { panic!("it stays") };
+    let Ok(Sample::Intervals(interval)) = with(Collection::Intervals, "gap_to_leader", &double(f64::INFINITY)) else { panic!("it stays") };
     assert_eq!(interval.gap_to_leader, Reading::Missing);
-    let Ok(Sample::Laps(lap)) = with(Collection::Laps, "lap_duration", double(f64::NAN)) else { panic!("it stays") };
+    let Ok(Sample::Laps(lap)) = with(Collection::Laps, "lap_duration", &double(f64::NAN)) else { panic!("it stays") };
     assert_eq!(lap.lap_duration, None);
     let list = Value::Union(1, Box::new(Value::Array(vec![Value::Union(0, Box::new(Value::Null)), double(f64::NEG_INFINITY)])));
-    let Ok(Sample::SessionResult(result)) = with(Collection::SessionResult, "duration", list) else { panic!("it stays") };
+    let Ok(Sample::SessionResult(result)) = with(Collection::SessionResult, "duration", &list) else { panic!("it stays") };
     assert_eq!(result.duration, None);
 }

@@ -11,7 +11,8 @@
 //! * `log/`: what the engine itself stores: ledger blocks, keyframes, dead letters, control.
 //!
 //! Properties of ours that Avro readers ignore: `collection`, `key` (fields that identify a document), `event_time` (field that says
-//! when it happened), and on a field `range` (inclusive), `openf1` (its JSON name), `default_json`, `scalar_or_array`.
+//! when it happened), and on a field `range` (inclusive), `reading` (inclusive; what is outside is kept and is no reading), `openf1` (its
+//! JSON name), `default_json`, `scalar_or_array`, `colour`.
 
 #![expect(clippy::disallowed_methods, reason = "cargo tells a build script through the environment where to write")]
 
@@ -232,43 +233,91 @@ fn generate_record(code: &mut String, schema: &Value, from_json: bool) {
 }
 
 /// Reading of OpenF1's JSON, and the check of ranges and of finite numbers that both JSON and Avro input pass.
+///
+/// A field that cannot be null is part of what makes the document what it is: when it is odd the document is refused. Any other odd field
+/// is null, and the document stays.
 fn generate_openf1(body: &mut String, name: &str, typed: &[(&Value, String)]) {
     let _ = writeln!(
         body,
-        "impl crate::openf1::Document for {name} {{\n    fn from_json(document: &serde_json::Map<String, serde_json::Value>) -> Result<Self, crate::openf1::Refusal> {{\n        Ok(Self {{"
+        "impl crate::openf1::Document for {name} {{\n    fn from_json(document: &serde_json::Map<String, serde_json::Value>, odd: &mut dyn FnMut(crate::openf1::Refusal)) -> Result<Self, crate::openf1::Refusal> {{\n        Ok(Self {{"
     );
-    for (field, _) in typed {
-        let rust = text(field, "name");
-        let json = field["openf1"].as_str().unwrap_or(rust);
-        let read = match (field.get("default_json"), field.get("scalar_or_array")) {
-            (Some(default), _) => format!("crate::openf1::optional_field(document, {json:?})?.unwrap_or({default})"),
-            (_, Some(_)) => format!("crate::openf1::scalar_or_array(document, {json:?})?"),
-            _ => format!("crate::openf1::field(document, {json:?})?"),
-        };
-        let _ = writeln!(body, "            {rust}: {read},");
-    }
-    let _ = writeln!(body, "        }})\n    }}\n    #[inline]\n    fn check_ranges(&self) -> Result<(), crate::openf1::Refusal> {{");
     for (field, kind) in typed {
-        let rust = text(field, "name");
-        let Some(range) = field.get("range") else {
-            if kind.contains("f64") || kind.contains("Reading") {
-                let _ = writeln!(body, "        crate::openf1::finite({rust:?}, &self.{rust})?;");
-            }
-            continue;
-        };
-        let number = if kind.contains("f64") { "f64" } else { "i32" };
-        let (low, high) = (&range[0], &range[1]);
-        let bounds = if number == "f64" { format!("{low}_f64, {high}_f64") } else { format!("{low}, {high}") };
-        if kind.starts_with("Option") {
-            let _ = writeln!(
-                body,
-                "        if let Some(value) = self.{rust} {{\n            crate::openf1::in_range({rust:?}, value, {bounds})?;\n        }}"
-            );
-        } else {
-            let _ = writeln!(body, "        crate::openf1::in_range({rust:?}, self.{rust}, {bounds})?;");
-        }
+        let _ = writeln!(body, "            {}: {},", text(field, "name"), json_reading(field, kind));
+    }
+    let _ = writeln!(
+        body,
+        "        }})\n    }}\n    #[inline]\n    fn check(&mut self, odd: &mut dyn FnMut(crate::openf1::Refusal)) -> Result<(), crate::openf1::Refusal> {{\n        let _ = &odd;"
+    );
+    for (field, kind) in typed {
+        generate_check(body, field, kind);
     }
     let _ = writeln!(body, "        Ok(())\n    }}\n}}");
+    let channels: Vec<_> = typed.iter().filter(|(field, _)| field.get("reading").is_some()).collect();
+    if channels.is_empty() {
+        return;
+    }
+    let _ = writeln!(body, "impl {name} {{");
+    for (field, kind) in channels {
+        generate_channel(body, field, kind);
+    }
+    let _ = writeln!(body, "}}");
+}
+
+/// The expression that reads a field of `document`.
+fn json_reading(field: &Value, kind: &str) -> String {
+    let json = field["openf1"].as_str().unwrap_or_else(|| text(field, "name"));
+    let is_nullable = kind.starts_with("Option") || kind.ends_with("Reading");
+    if let Some(default) = field.get("default_json") {
+        format!("crate::openf1::nullable(crate::openf1::optional_field(document, {json:?}), odd).unwrap_or({default})")
+    } else if field.get("scalar_or_array").is_some() {
+        format!("crate::openf1::nullable(crate::openf1::scalar_or_array(document, {json:?}), odd)")
+    } else if field.get("colour").is_some() {
+        format!("crate::openf1::nullable(crate::openf1::colour(document, {json:?}), odd)")
+    } else if field.get("reading").is_some() {
+        let read = format!("crate::openf1::channel(document, {json:?}, odd)");
+        if is_nullable { read } else { format!("{read}.unwrap_or(crate::openf1::UNREADABLE)") }
+    } else if is_nullable {
+        format!("crate::openf1::nullable(crate::openf1::field(document, {json:?}).map(Some), odd).unwrap_or_default()")
+    } else {
+        format!("crate::openf1::field(document, {json:?})?")
+    }
+}
+
+/// The statement that checks a field's range, or that it is finite where it has none.
+fn generate_check(body: &mut String, field: &Value, kind: &str) {
+    let rust = text(field, "name");
+    let is_option = kind.starts_with("Option");
+    let check = |value: &str| match field.get("range") {
+        Some(range) if kind.contains("f64") => format!("crate::openf1::in_range({rust:?}, {value}, {}_f64, {}_f64)", range[0], range[1]),
+        Some(range) => format!("crate::openf1::in_range({rust:?}, {value}, {}, {})", range[0], range[1]),
+        None => format!("crate::openf1::finite({rust:?}, &self.{rust})"),
+    };
+    let has_range = field.get("range").is_some();
+    let _ = match (has_range, is_option) {
+        (false, _) if !kind.contains("f64") && !kind.contains("Reading") => Ok(()),
+        (true, true) => writeln!(
+            body,
+            "        if let Some(value) = self.{rust}\n            && let Err(refusal) = {}\n        {{\n            self.{rust} = None;\n            odd(refusal);\n        }}",
+            check("value")
+        ),
+        (true, false) => writeln!(body, "        {}?;", check(&format!("self.{rust}"))),
+        (false, _) if is_option || kind.ends_with("Reading") => writeln!(
+            body,
+            "        if let Err(refusal) = {} {{\n            self.{rust} = Default::default();\n            odd(refusal);\n        }}",
+            check("")
+        ),
+        (false, _) => writeln!(body, "        {}?;", check("")),
+    };
+}
+
+/// The method that gives a channel of a sample as a reading.
+fn generate_channel(body: &mut String, field: &Value, kind: &str) {
+    let (rust, low, high) = (text(field, "name"), &field["reading"][0], &field["reading"][1]);
+    let sent = if kind.starts_with("Option") { format!("self.{rust}") } else { format!("Some(self.{rust})") };
+    let _ = writeln!(
+        body,
+        "    /// `{rust}` as a reading; `None` when it is none, or outside {low} to {high}.\n    #[must_use]\n    #[inline]\n    pub fn {rust}_reading(&self) -> Option<i32> {{\n        {sent}.filter(|value| ({low}..={high}).contains(value))\n    }}"
+    );
 }
 
 fn generate_key(body: &mut String, schema: &Value) {
@@ -358,16 +407,16 @@ fn generate_samples(raw: &[(String, Value)], named: &Named) -> String {
     });
     code.push_str("        }\n    }\n    /// Its Avro encoding, without framing.\n    pub fn encode(&self, out: &mut Vec<u8>) {\n        use crate::codec::Avro;\n        match self {\n");
     each(&mut code, &|variant, _, _| format!("            Self::{variant}(document) => document.encode(out),\n"));
-    code.push_str("        }\n    }\n    /// Reads one document of `collection` and leaves `reader` behind it.\n    ///\n    /// # Errors\n    /// When the bytes are not that collection's Avro encoding or a value is out of its range.\n    #[inline]\n    pub fn decode(collection: Collection, reader: &mut crate::codec::Reader<'_>) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
+    code.push_str("        }\n    }\n    /// Reads one document of `collection` and leaves `reader` behind it.\n    ///\n    /// # Errors\n    /// When the bytes are not that collection's Avro encoding, or a value that cannot be null is out of its range.\n    #[inline]\n    pub fn decode(collection: Collection, reader: &mut crate::codec::Reader<'_>) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
     each(&mut code, &|variant, name, _| {
         format!(
-            "            Collection::{variant} => {{\n                let document = <{name} as crate::codec::Avro>::decode(reader)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::from(document))\n            }}\n"
+            "            Collection::{variant} => {{\n                let mut document = <{name} as crate::codec::Avro>::decode(reader)?;\n                crate::openf1::Document::check(&mut document, &mut |_| {{}})?;\n                Ok(Self::from(document))\n            }}\n"
         )
     });
-    code.push_str("        }\n    }\n    /// Reads one OpenF1 JSON document of `collection`.\n    ///\n    /// # Errors\n    /// When a field is missing, has the wrong type or is out of its range; the reason names it.\n    pub fn from_json(collection: Collection, document: &serde_json::Map<String, serde_json::Value>) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
+    code.push_str("        }\n    }\n    /// Reads one OpenF1 JSON document of `collection`.\n    ///\n    /// # Errors\n    /// When a field that cannot be null is missing, has the wrong type or is out of its range; the reason names it.\n    pub fn from_json(collection: Collection, document: &serde_json::Map<String, serde_json::Value>) -> Result<Self, crate::openf1::Refusal> {\n        Self::from_json_noting(collection, document, &mut |_| {})\n    }\n    /// The same, and tells `odd` of every other field that cannot be read: it is null, or no reading, and the document stays.\n    ///\n    /// # Errors\n    /// As [`from_json`](Self::from_json).\n    pub fn from_json_noting(collection: Collection, document: &serde_json::Map<String, serde_json::Value>, odd: &mut dyn FnMut(crate::openf1::Refusal)) -> Result<Self, crate::openf1::Refusal> {\n        match collection {\n");
     each(&mut code, &|variant, name, _| {
         format!(
-            "            Collection::{variant} => {{\n                let document = <{name} as crate::openf1::Document>::from_json(document)?;\n                crate::openf1::Document::check_ranges(&document)?;\n                Ok(Self::from(document))\n            }}\n"
+            "            Collection::{variant} => {{\n                let mut document = <{name} as crate::openf1::Document>::from_json(document, odd)?;\n                crate::openf1::Document::check(&mut document, odd)?;\n                Ok(Self::from(document))\n            }}\n"
         )
     });
     code.push_str("        }\n    }\n}\n");

@@ -69,6 +69,9 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
         Some(path) => writeln!(out, "  {:<22}{:>9}  see {}", "dead letters", counts.dead_letters, path.display())?,
         None => writeln!(out, "  {:<22}{:>9}", "dead letters", 0)?,
     }
+    for ((collection, field), count) in &counts.odd_fields {
+        writeln!(out, "  {:<22}{count:>9}  could not be read: null, or no reading", format!("{collection}.{field}"))?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,8 @@
 //! [`CircuitOperator::faster_percent`] is nearer the racing line and corrects it. After [`CircuitOperator::outlines_max`] outlines, or
 //! [`CircuitOperator::laps_max`] laps of any car, the matter is settled: paths are forgotten and samples no longer looked at.
 //!
+//! A sample dated well after its arrival has a wrong date and is passed over.
+//!
 //! Distances are whole decimetres and their roots are rounded down, so they are the same everywhere.
 
 use pitwall_engine::Micros;
@@ -17,6 +19,7 @@ use pitwall_schemas::raw::Location;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::known::AHEAD_OF_ARRIVAL_MAX;
 
 /// Points of one path. A path that has more is begun again; the longest circuit needs 470.
 const POINTS_MAX: usize = 1_000;
@@ -195,7 +198,7 @@ impl Path {
 
 impl Operator for CircuitOperator {
     const NAME: &'static str = "circuit";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Circuit;
     type State = State;
 
@@ -220,9 +223,13 @@ impl Handle<Location> for CircuitOperator {
         if state.is_settled || (sample.x, sample.y, sample.z) == (0, 0, 0) {
             return;
         }
+        let (Some(x), Some(y)) = (sample.x_reading(), sample.y_reading()) else { return };
+        if sample.date.since(context.now()) > AHEAD_OF_ARRIVAL_MAX {
+            return;
+        }
         let path = state.paths.entry(sample.driver_number);
         let is_late = path.last.is_some() && sample.date <= path.heard_at;
-        let point = Point { x: sample.x, y: sample.y };
+        let point = Point { x, y };
         if is_late || !path.go_to(sample.date, point, context.seq(), self) {
             return;
         }
@@ -373,6 +380,19 @@ mod tests {
             disturbed.arrive(ms, location(81, at_ms(ms + 1), [0, 0, 0]));
             (ms, metres) = (ms + 250, metres + 15.0);
         }
+        let of = |bench: &Bench| outlines(bench).into_iter().map(|(_, circuit)| circuit).collect::<Vec<_>>();
+        assert_eq!(of(&disturbed), of(&clean));
+        assert_eq!(of(&clean).len(), 1);
+    }
+
+    #[test]
+    fn samples_with_a_wrong_date_or_coordinates_out_of_range_are_passed_over() {
+        let (mut clean, mut disturbed) = (bench(), bench());
+        drive(&mut clean, 81, 0, (0, 4_600), 60.0);
+        drive(&mut disturbed, 81, 0, (0, 2_000), 60.0);
+        disturbed.arrive(33_400, location(81, at_ms(86_400_000), on_circuit(2_000.0)));
+        disturbed.arrive(33_400, location(81, at_ms(33_400), [i32::MIN, i32::MAX, 1]));
+        drive(&mut disturbed, 81, 33_500, (2_010, 4_600), 60.0);
         let of = |bench: &Bench| outlines(bench).into_iter().map(|(_, circuit)| circuit).collect::<Vec<_>>();
         assert_eq!(of(&disturbed), of(&clean));
         assert_eq!(of(&clean).len(), 1);

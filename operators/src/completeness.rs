@@ -469,7 +469,7 @@ impl Handle<Tick> for CompletenessOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, car_data, driver, lap, pit, position, race_control, stint};
+    use crate::testing::{Bench, at_ms, car_data, driver, lap, pit, position, race_control, session_at, stint};
     use pitwall_schemas::raw::{self, RaceControl, Sample};
 
     fn said(bench: &Bench) -> Vec<(Subject, i32, i32, bool)> {
@@ -612,7 +612,9 @@ mod tests {
         bench.arrive(1, start(Some(1)));
         bench.arrive(2, timed(1, None));
         bench.idle(301_000);
-        let of = |bench: &Bench, part| said(bench).into_iter().filter(|(subject, ..)| *subject == part).map(|(.., missing)| missing).collect::<Vec<_>>();
+        let of = |bench: &Bench, part| {
+            said(bench).into_iter().filter(|(subject, ..)| *subject == part).map(|(.., missing)| missing).collect::<Vec<_>>()
+        };
         assert_eq!((of(&bench, Subject::MiniSectors), of(&bench, Subject::Rain)), (vec![true], vec![]));
         let segments_sector_1 = Some(vec![Some(2_049)]);
         bench.arrive(302_000, Sample::from(raw::Lap { segments_sector_1, ..lap(4, 2) }));
@@ -643,11 +645,14 @@ mod tests {
     #[test]
     fn collections_that_were_reconstructed_are_named_by_the_sessions_document() {
         let mut bench = bench();
-        let mut session = crate::testing::session();
+        let mut session = session_at(None, None);
         session.reconstructed = Some(vec!["position".into(), "intervals".into(), "unheard_of".into()]);
         bench.arrive(1, Sample::from(session.clone()));
         bench.arrive(2, Sample::from(session));
         let facts = bench.facts::<Completeness>().into_iter().filter(|(_, fact)| fact.is_reconstructed);
-        assert_eq!(facts.map(|(_, fact)| (fact.subject, fact.is_missing)).collect::<Vec<_>>(), [(Subject::Position, false), (Subject::Intervals, false)]);
+        assert_eq!(
+            facts.map(|(_, fact)| (fact.subject, fact.is_missing)).collect::<Vec<_>>(),
+            [(Subject::Position, false), (Subject::Intervals, false)]
+        );
     }
 }

@@ -12,7 +12,7 @@
 //! * When a better line is learned, laps under way begin where it lies: the crossing that began them is moved by the way between the lines
 //!   at the speed of the crossing, and a fifth of that is added to the bound, or all of it in the pit lane, where the car may have stood.
 //! * Error bound: those of both crossings, and what a line that lies off by `line_error_m` adds when the car crossed at two speeds,
-//!   as on in-laps and out-laps: error × |1/v − 1/v'|.
+//!   as on in-laps and out-laps: error × |1/v − 1/v'|. Lap 1 of a race does not begin on the line, so the line adds all of error / v'.
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
@@ -95,15 +95,17 @@ impl Beginning {
     }
 }
 
-/// What a line off by `error_m` adds to a lap begun and ended at these speeds, km/h; ms.
-fn line_error_ms(error_m: i32, began: i32, ended: i32) -> i32 {
-    let (began, ended) = (f64::from(began.max(1)), f64::from(ended.max(1)));
-    (f64::from(error_m) * 3_600.0 * (1.0 / began - 1.0 / ended).abs()) as i32
+/// What a line off by `error_m` adds to a lap begun and ended at these speeds, km/h; ms. A lap that began with the race, without a speed,
+/// did not begin on the line.
+fn line_error_ms(error_m: i32, began: Option<i32>, ended: i32) -> i32 {
+    let inverse = |speed: i32| 1.0 / f64::from(speed.max(1));
+    let began = began.map_or(0.0, inverse);
+    (f64::from(error_m) * 3_600.0 * (began - inverse(ended)).abs()).round() as i32
 }
 
 impl Operator for EstimatedLapsOperator {
     const NAME: &'static str = "estimated_laps";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = EstimatedLap;
     type State = State;
 
@@ -172,7 +174,7 @@ impl Handle<LineCrossing> for EstimatedLapsOperator {
             return;
         }
         car.laps_completed = car.laps_completed.map(|laps| laps + 1);
-        let line_error_ms = began.speed.map_or(0, |speed| line_error_ms(crossing.line_error_m, speed, crossing.speed));
+        let line_error_ms = line_error_ms(crossing.line_error_m, began.speed, crossing.speed);
         let fact = EstimatedLap {
             driver_number: crossing.driver_number,
             lap_number: car.laps_completed,
@@ -204,8 +206,15 @@ mod tests {
 
     #[test]
     fn a_misplaced_line_costs_nothing_at_equal_speeds_and_most_in_the_pit_lane() {
-        assert_eq!(line_error_ms(10, 300, 300), 0);
-        assert_eq!(line_error_ms(10, 300, 80), 330);
-        assert_eq!(line_error_ms(10, 80, 300), 330);
+        assert_eq!(line_error_ms(10, Some(300), 300), 0);
+        assert_eq!(line_error_ms(10, Some(300), 80), 330);
+        assert_eq!(line_error_ms(10, Some(80), 300), 330);
+    }
+
+    #[test]
+    fn a_misplaced_line_costs_lap_1_all_the_way_since_it_did_not_begin_there() {
+        assert_eq!(line_error_ms(265, None, 300), 3_180);
+        assert_eq!(line_error_ms(20, None, 300), 240);
+        assert_eq!(line_error_ms(20, None, 80), 900, "in the pit lane");
     }
 }

@@ -4,7 +4,7 @@
 //! of a value is the first version that gave it as it is now.
 
 use pitwall_engine::Micros;
-use pitwall_engine::sequencer::AHEAD_OF_ARRIVAL_MAX;
+pub use pitwall_engine::sequencer::AHEAD_OF_ARRIVAL_MAX;
 use serde::{Deserialize, Serialize};
 
 /// A value that is unknown at first, and the ledger record that gave it.

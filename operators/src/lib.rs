@@ -27,6 +27,7 @@ pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
 pub mod session_kind;
+pub mod start_lines;
 pub mod starting_grid;
 pub mod stints;
 pub mod team_radio;
@@ -114,8 +115,9 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         let inputs = inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather);
         inputs.stream(pit_stops).stream(overtakes).stream(battles).stream(undercuts)
     });
-    let timing_line =
-        graph.publish(timing_line::TimingLineOperator::default(), |inputs| inputs.samples::<Lap>().stream(track_status).stream(telemetry));
+    let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
+        inputs.samples::<Lap>().samples::<Session>().stream(track_status).stream(telemetry)
+    });
     let line_crossings =
         graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
     let estimated_laps = graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| {

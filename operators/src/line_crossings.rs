@@ -10,9 +10,12 @@
 //! middle four fifths as the error bound.
 //!
 //! The pit lane runs beside the line: a car no faster than [`LineCrossingsOperator::pit_speed_max`] and
-//! [`LineCrossingsOperator::pit_offset_m`] beside the mean path of fast cars crosses in the pit lane.
+//! [`LineCrossingsOperator::pit_offset_m`] beside the mean path of fast cars crosses in the pit lane. When a better line is learned, that path
+//! is where the newest fast cars crossed the new line: behind a safety car there may be no fast car for many laps.
 //!
 //! One comparison a fix is all that is done away from the line.
+
+use std::collections::VecDeque;
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
@@ -34,6 +37,9 @@ const BESIDE_MAX: f64 = 600.0;
 
 /// Fast cars from which the path is known.
 const FAST_MIN: u32 = 5;
+
+/// Fast cars whose way along the line is kept, for the next line.
+const FAST_WAYS_MAX: usize = 8;
 
 /// Finds crossings.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +84,18 @@ pub struct State {
     cars: ByDriver<Car>,
     /// How far beside the line's point fast cars cross, dm: sum and number.
     fast: (f64, u32),
+    /// Where the newest fast cars were near the line, dm in the circuit's frame.
+    fast_ways: VecDeque<Vec<(f64, f64)>>,
+}
+
+impl State {
+    fn take_fast(&mut self, before: Fix, near: Vec<(f64, f64)>) {
+        self.fast = (self.fast.0 + before.beside, self.fast.1 + 1);
+        if self.fast_ways.len() == FAST_WAYS_MAX {
+            self.fast_ways.pop_front();
+        }
+        self.fast_ways.push_back(near);
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -93,6 +111,13 @@ impl Line {
     fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let (x, y) = (x - self.x, y - self.y);
         (x * self.heading.0 + y * self.heading.1, y * self.heading.0 - x * self.heading.1)
+    }
+
+    /// How far beside the line's point a way crosses the line, dm; `None` where it does not.
+    fn crossed_beside(&self, way: &[(f64, f64)]) -> Option<f64> {
+        let crosses = |pair: &&[(f64, f64)]| pair[0].0 < 0.0 && pair[1].0 >= 0.0 && pair[1].1.abs() <= BESIDE_MAX;
+        let placed: Vec<(f64, f64)> = way.iter().map(|point| self.place(*point)).collect();
+        placed.windows(2).rev().find(crosses).map(|pair| pair[0].1)
     }
 
     /// The point that [`place`](Self::place) puts there.
@@ -184,7 +209,7 @@ fn by_wheels(near: &[Fix], speeds: &[(Micros, i32)], about: Micros, window_us: i
 
 impl Operator for LineCrossingsOperator {
     const NAME: &'static str = "line_crossings";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = LineCrossing;
     type State = State;
 
@@ -215,9 +240,7 @@ impl Operator for LineCrossingsOperator {
             let (sum, count) = state.fast;
             (count >= FAST_MIN).then(|| (before.beside - sum / f64::from(count)).abs() >= f64::from(self.pit_offset_m * 10))
         };
-        if speed >= self.fast_speed_min {
-            state.fast = (state.fast.0 + before.beside, state.fast.1 + 1);
-        }
+        let near: Vec<(f64, f64)> = car.near.iter().map(|fix| line.point(fix.along, fix.beside)).collect();
         let fact = LineCrossing {
             driver_number,
             crossed_at: crossing.at,
@@ -230,6 +253,9 @@ impl Operator for LineCrossingsOperator {
         car.is_broken = false;
         let causes = in_order(car.packets.iter().flat_map(|(_, causes)| causes).map(|cause| Some(*cause)));
         context.draft(fact).because(&causes).at(crossing.at).emit();
+        if speed >= self.fast_speed_min {
+            state.take_fast(before, near);
+        }
     }
 }
 
@@ -261,7 +287,8 @@ impl Handle<TimingLine> for LineCrossingsOperator {
                 }
             }
         }
-        state.fast = (0.0, 0);
+        let fast = state.fast_ways.iter().filter_map(|way| line.crossed_beside(way));
+        state.fast = fast.fold((0.0, 0), |(sum, count), beside| (sum + beside, count + 1));
     }
 }
 
@@ -324,38 +351,84 @@ impl Handle<Telemetry> for LineCrossingsOperator {
 mod tests {
     use super::*;
     use crate::telemetry::TelemetryOperator;
-    use crate::testing::{Bench, at_ms, location};
+    use crate::testing::{Bench, at_ms, car_data, location};
     use pitwall_engine::graph::GraphBuilder;
     use pitwall_schemas::facts::LineSource;
     use pitwall_schemas::raw::{CarData, Location, Sample};
 
-    /// Knows the line at once, whatever comes.
-    struct LineOfTheTest;
+    /// Knows the line at once, whatever comes, and a better one as soon as car 99 is heard of: it lies `beyond` dm beyond.
+    struct LineOfTheTest {
+        beyond: i32,
+    }
 
     impl Operator for LineOfTheTest {
         const NAME: &'static str = "line_of_the_test";
         const VERSION: u32 = 1;
         type Output = TimingLine;
-        type State = bool;
+        type State = i32;
     }
 
     impl Handle<Location> for LineOfTheTest {
-        fn apply(&self, is_known: &mut bool, _sample: &Location, context: &mut Context<'_, TimingLine>) {
-            if !std::mem::replace(is_known, true) {
-                let (source, heading_x, heading_y) = (LineSource::Grid, 1.0, 0.0);
-                context.emit(TimingLine { source, x: 0, y: 0, heading_x, heading_y, error_m: 1, clock_offset_ms: None });
+        fn apply(&self, lines: &mut i32, sample: &Location, context: &mut Context<'_, TimingLine>) {
+            if *lines == 0 || (*lines == 1 && sample.driver_number == 99) {
+                let (source, x, heading_x, heading_y) = (LineSource::Grid, *lines * self.beyond, 1.0, 0.0);
+                context.emit(TimingLine { source, x, y: 0, heading_x, heading_y, error_m: 1, clock_offset_ms: None });
+                *lines += 1;
             }
         }
     }
 
+    fn bench(beyond: i32, operator: LineCrossingsOperator) -> Bench {
+        Bench::new(move |graph: &mut GraphBuilder<Sample>| {
+            let line = graph.add(LineOfTheTest { beyond }, |inputs| inputs.samples::<Location>());
+            let telemetry = graph.publish(TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+            graph.publish(operator, |inputs| inputs.stream(line).stream(telemetry));
+        })
+    }
+
+    /// A car comes from 600 m before the first line to as far beyond it, `beside` dm to the left, from `ms` on.
+    fn pass(bench: &mut Bench, driver_number: i32, ms: i64, speed: i32, beside: i32) {
+        // One km/h is 1 dm in 360 ms.
+        let step = 250 * speed / 360;
+        for (at, x) in (ms..).step_by(250).zip((-6_000..6_000).step_by(step as usize)) {
+            bench.arrive(at, car_data(driver_number, at_ms(at), speed));
+            bench.arrive(at, location(driver_number, at_ms(at), [x, beside, 1]));
+        }
+    }
+
+    /// Behind a safety car no car may be fast for many laps, so that the path would not be learned again before the stops.
+    #[test]
+    fn a_better_line_keeps_the_path_of_fast_cars_so_that_crossings_in_the_pit_lane_are_told() {
+        for beyond in [-1_300, 570, 0] {
+            let mut bench = bench(beyond, LineCrossingsOperator::default());
+            for car in 1..=6 {
+                pass(&mut bench, car, i64::from(car) * 20_000, 290, 10 * car);
+            }
+            bench.arrive(150_000, location(99, at_ms(150_000), [90_000, 90_000, 1]));
+            pass(&mut bench, 7, 160_000, 80, 180);
+            pass(&mut bench, 8, 300_000, 120, 40);
+            bench.idle(500_000);
+            let said: Vec<_> = bench.facts::<LineCrossing>().iter().map(|(_, fact)| (fact.driver_number, fact.is_in_pit_lane)).collect();
+            let fast = (1..=6).map(|car| (car, Some(false)));
+            let expected: Vec<_> = fast.chain([(7, Some(true)), (8, Some(false))]).collect();
+            assert_eq!(said, expected, "{beyond} dm beyond");
+        }
+    }
+
+    #[test]
+    fn the_path_where_no_fast_car_was_heard_of_is_unknown() {
+        let mut bench = bench(3_900, LineCrossingsOperator::default());
+        for car in 1..=6 {
+            pass(&mut bench, car, i64::from(car) * 20_000, 290, 0);
+        }
+        bench.arrive(150_000, location(99, at_ms(150_000), [90_000, 90_000, 1]));
+        let state = bench.state::<LineCrossingsOperator>();
+        assert_eq!((state.fast.1, state.fast_ways.len()), (0, 6));
+    }
+
     #[test]
     fn a_car_that_stays_near_the_line_keeps_no_more_packets_than_the_limit() {
-        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
-            let line = graph.add(LineOfTheTest, |inputs| inputs.samples::<Location>());
-            let telemetry = graph.publish(TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
-            let operator = LineCrossingsOperator { packets_max: 4, ..LineCrossingsOperator::default() };
-            graph.publish(operator, |inputs| inputs.stream(line).stream(telemetry));
-        });
+        let mut bench = bench(0, LineCrossingsOperator { packets_max: 4, ..LineCrossingsOperator::default() });
         // Packets every 10 ms, all within the windows.
         for ms in (0..1_000).step_by(10) {
             bench.arrive(ms, location(1, at_ms(ms), [-500, 0, 1]));

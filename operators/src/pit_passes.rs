@@ -8,7 +8,8 @@
 //! These are estimates for sessions whose feed sends no `pit` documents, and a check on those that do. What the documents say is
 //! [`pit_stops`](crate::pit_stops)'.
 //!
-//! Stops on a lap that is not timed, as after a late join's first crossing, are not seen.
+//! Stops on a lap that is not timed, as after a late join's first crossing, are not seen. Nor are those during which no speed came for longer
+//! than [`PitPassesOperator::silence_ms_max`]: when the car was in the lane is not known then.
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
@@ -27,11 +28,13 @@ pub struct PitPassesOperator {
     pub standing_speed_max: i32,
     /// How long before it has slowed down a car may cross the line, ms: where the lane begins at the line, drivers brake on it.
     pub entry_ms_max: i64,
+    /// Longest time between two speeds of a pass, ms.
+    pub silence_ms_max: i64,
 }
 
 impl Default for PitPassesOperator {
     fn default() -> Self {
-        Self { lane_speed_max: 82, standing_speed_max: 2, entry_ms_max: 3_000 }
+        Self { lane_speed_max: 82, standing_speed_max: 2, entry_ms_max: 3_000, silence_ms_max: 5_000 }
     }
 }
 
@@ -68,6 +71,8 @@ struct Spell {
     standing: Option<Standing>,
     cause: u64,
     end_cause: u64,
+    /// Whether speeds were missing, so that its times are not known.
+    is_broken: bool,
     lap: Option<InLap>,
 }
 
@@ -96,7 +101,7 @@ impl Spell {
     }
 
     fn say(&self, driver_number: i32, context: &mut Context<'_, PitPass>) {
-        let (Some(left_at), Some(lap)) = (self.ended_at, &self.lap) else { return };
+        let (Some(left_at), Some(lap), false) = (self.ended_at, &self.lap, self.is_broken) else { return };
         let (stationary, error) = self.standing.map_or((0, 0), |standing| {
             let shortest = standing.until.since(standing.from);
             let longest = standing.moved_from.unwrap_or(standing.until).since(standing.moved_until);
@@ -118,7 +123,7 @@ impl Spell {
 
 impl Operator for PitPassesOperator {
     const NAME: &'static str = "pit_passes";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = PitPass;
     type State = State;
 
@@ -127,6 +132,7 @@ impl Operator for PitPassesOperator {
             ("lane_speed_max", self.lane_speed_max.to_string()),
             ("standing_speed_max", self.standing_speed_max.to_string()),
             ("entry_ms_max", self.entry_ms_max.to_string()),
+            ("silence_ms_max", self.silence_ms_max.to_string()),
         ]
     }
 }
@@ -142,14 +148,17 @@ impl PitPassesOperator {
         let last = car.last.filter(|(last, _)| *last < date);
         car.last = car.last.max(Some((date, speed)));
         let Some(last) = last else { return false };
+        let is_silence = date.since(last.0) > self.silence_ms_max * 1_000;
         if speed > self.lane_speed_max {
             let Some(mut spell) = car.slow.take() else { return false };
             (spell.ended_at, spell.end_cause) = (Some(self.limit_passed_at(last, (date, speed))), cause);
+            spell.is_broken |= is_silence;
             car.ended = Some(spell);
             return true;
         }
         let began_at = if last.1 > self.lane_speed_max { self.limit_passed_at(last, (date, speed)) } else { last.0 };
         let spell = car.slow.get_or_insert_with(|| Spell { began_at, cause, ..Spell::default() });
+        spell.is_broken |= is_silence;
         spell.take(&mut car.lap, self.entry_ms_max * 1_000);
         match &mut spell.standing {
             standing if speed <= self.standing_speed_max => {
@@ -222,6 +231,20 @@ mod tests {
         let standing = drive(&[102, 80, 0, 0, 0, 80, 102]).unwrap().standing.unwrap();
         assert_eq!((standing.from, standing.until), (Micros(800_000), Micros(1_600_000)));
         assert_eq!((standing.moved_until, standing.moved_from), (Micros(400_000), Some(Micros(2_000_000))));
+    }
+
+    #[test]
+    fn a_pass_during_which_speeds_are_missing_has_no_times() {
+        for missing in [0, 1, 2] {
+            let mut car = Car::default();
+            let mut ms = 0;
+            for (index, speed) in [102, 62, 80, 102].into_iter().enumerate() {
+                PitPassesOperator::default().take(&mut car, Micros(ms * 1_000), speed, 1);
+                ms += if index == missing { 5_001 } else { 400 };
+            }
+            assert!(car.ended.unwrap().is_broken, "after sample {missing}");
+        }
+        assert!(!drive(&[102, 62, 80, 102]).unwrap().is_broken);
     }
 
     #[test]

@@ -27,12 +27,13 @@ impl Default for TeamRadioOperator {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     recordings: BTreeSet<(i32, Micros)>,
-    laps: ByDriver<i32>,
+    /// Laps that are known, by car; a car has at most some 80.
+    laps: ByDriver<BTreeSet<i32>>,
 }
 
 impl Operator for TeamRadioOperator {
     const NAME: &'static str = "team_radio";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = facts::TeamRadio;
     type State = State;
 
@@ -42,9 +43,13 @@ impl Operator for TeamRadioOperator {
 }
 
 impl Handle<Lap> for TeamRadioOperator {
-    fn apply(&self, state: &mut State, lap: &Lap, _context: &mut Context<'_, facts::TeamRadio>) {
-        let newest = state.laps.entry(lap.driver_number);
-        *newest = lap.lap_number.max(*newest);
+    fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, facts::TeamRadio>) {
+        let laps = state.laps.entry(lap.driver_number);
+        if context.is_withdrawn() {
+            laps.remove(&lap.lap_number);
+        } else {
+            laps.insert(lap.lap_number);
+        }
     }
 }
 
@@ -62,7 +67,7 @@ impl Handle<TeamRadio> for TeamRadioOperator {
             driver_number: recording.driver_number,
             recorded_at: recording.date,
             recording_url: recording.recording_url.clone(),
-            lap_number: state.laps.get(recording.driver_number).copied(),
+            lap_number: state.laps.get(recording.driver_number).and_then(BTreeSet::last).copied(),
         });
     }
 }

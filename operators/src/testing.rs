@@ -8,7 +8,7 @@ use pitwall_engine::limits::Limits;
 use pitwall_engine::operator::Operator;
 use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_schemas::codec::{Fact, Reading};
-use pitwall_schemas::raw::{CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
+use pitwall_schemas::raw::{self, CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
 use pitwall_schemas::shared::{FactHeader, KnownAtQuality};
 
 /// The session every fixture belongs to.
@@ -143,6 +143,15 @@ pub(crate) fn driver(driver_number: i32) -> Driver {
         country_code: None,
         id: None,
     }
+}
+
+/// The document of a session at a circuit, by OpenF1's number and short name.
+pub(crate) fn session_at(circuit_key: Option<i32>, circuit_short_name: Option<&str>) -> raw::Session {
+    let document = serde_json::json!({"meeting_key": 1267, "session_key": SESSION, "circuit_key": circuit_key,
+        "circuit_short_name": circuit_short_name});
+    let sample = Sample::from_json(raw::Collection::Sessions, document.as_object().unwrap()).unwrap();
+    let Sample::Sessions(session) = sample else { panic!("a document of `sessions`") };
+    *session
 }
 
 /// A version of a lap's document that says nothing yet.

@@ -3,9 +3,9 @@
 //! No feed says where the line is. Two things tell:
 //! * **The grid.** When a race starts, the cars stand in two columns whose front is pole's slot. The first 100 m of half of them give
 //!   the driving direction. A car that stands more than [`TimingLineOperator::grid_gap_m_max`] from the next is not on the grid: it
-//!   starts from the pit lane. The start line is some way beyond the timing line: 61 m at Zandvoort, 0 to 323 m
-//!   elsewhere (published race distances: laps × length − distance). Samples do not tell which circuit it is, so
-//!   the error of this line is the whole range.
+//!   starts from the pit lane. The start line is some way beyond the timing line, 0 to 323 m: at a known circuit
+//!   [`start_lines`](crate::start_lines) has the distance, once the session's document says which circuit it is. Samples do not tell that, so
+//!   without the document, or at another circuit, the distance is Zandvoort's and the error of the line is the whole range.
 //! * **Laps.** When a lap begins the car is on the line, but the clock of the locations is ahead of the laps' by some tenths of a second,
 //!   which is 30 m at speed and 9 m in the pit lane. A least-squares fit of position against velocity separates the two: where a car of
 //!   no speed would be is the line, the slope is the clocks' offset. In the pit lane locations lag and catch up in jumps, so there the
@@ -17,12 +17,13 @@
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
 use pitwall_schemas::facts::{Channel, LineSource, SessionState, Telemetry, TimingLine, TrackStatus};
-use pitwall_schemas::raw::Lap;
+use pitwall_schemas::raw::{Lap, Session};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::in_order;
+use crate::known::{AHEAD_OF_ARRIVAL_MAX, in_order};
 use crate::odometer::Odometer;
+use crate::start_lines::beyond_timing_line_m;
 
 /// Fixes and speeds kept of each car: some twelve seconds, what a car in the pit lane needs and as much again as a document of a lap lags.
 const RECENT_MAX: usize = 48;
@@ -54,11 +55,15 @@ const BRACKET_MAX: i64 = 1_000_000;
 /// Learns the line.
 #[derive(Debug, Clone, Copy)]
 pub struct TimingLineOperator {
-    /// From the timing line forward to where pole stands, m. Zandvoort's lines are 61 m apart; that pole stands 58 m beyond the timing
-    /// line is what the fit of all its lap starts gives.
-    pub line_to_pole_m: i32,
-    /// How far that may be off at an unknown circuit, m.
+    /// From where pole stands forward to the start line, m. Zandvoort's lines are 61 m apart; that pole stands 58 m beyond the timing line is
+    /// what the fit of all its lap starts gives.
+    pub pole_to_start_line_m: i32,
+    /// How far the start line is taken to be beyond the timing line at an unknown circuit, m: Zandvoort's.
+    pub start_line_guess_m: i32,
+    /// How far a line from the grid may be off at an unknown circuit, m.
     pub grid_error_m: i32,
+    /// How far it may be off at a known one, m: the first two slots may be empty, at 8 m each, and fixes are off by some 4 m.
+    pub known_grid_error_m: i32,
     /// Longest way between two neighbours on the grid, m: an empty row or two.
     pub grid_gap_m_max: i32,
     /// Lap starts needed for a first fit, which is repeated whenever they have doubled.
@@ -69,7 +74,15 @@ pub struct TimingLineOperator {
 
 impl Default for TimingLineOperator {
     fn default() -> Self {
-        Self { line_to_pole_m: 58, grid_error_m: 265, grid_gap_m_max: 30, lap_starts_min: 20, lap_starts_max: 320 }
+        Self {
+            pole_to_start_line_m: 3,
+            start_line_guess_m: 61,
+            grid_error_m: 265,
+            known_grid_error_m: 20,
+            grid_gap_m_max: 30,
+            lap_starts_min: 20,
+            lap_starts_max: 320,
+        }
     }
 }
 
@@ -78,6 +91,8 @@ impl Default for TimingLineOperator {
 pub struct State {
     is_race: bool,
     is_grid_done: bool,
+    /// How far the start line is beyond the timing line, m, and the ledger record that said which circuit it is.
+    start_line: Option<(i32, u64)>,
     started_at: Option<Micros>,
     start_causes: Vec<u64>,
     cars: ByDriver<Car>,
@@ -96,8 +111,8 @@ struct Car {
     stood: Option<Fix>,
     /// Its way from there, once long enough.
     way: Option<(f64, f64)>,
-    /// Number of the newest lap whose start is known.
-    lap_number: i32,
+    /// Number and beginning of the newest lap whose start is known.
+    lap: Option<(i32, Micros)>,
     /// A start not yet placed, and the ledger record that said it.
     lap_start: Option<(Micros, u64)>,
 }
@@ -283,7 +298,9 @@ impl TimingLineOperator {
         if grid.len() * 2 <= cars.len() {
             return None;
         }
-        let back = along(&grid[0]) - f64::from(self.line_to_pole_m * 10);
+        let (start_line_m, error_m) =
+            state.start_line.map_or((self.start_line_guess_m, self.grid_error_m), |(known_m, _)| (known_m, self.known_grid_error_m));
+        let back = along(&grid[0]) - f64::from((start_line_m - self.pole_to_start_line_m) * 10);
         let middle = mean(grid.iter().map(|fix| (f64::from(fix.x), f64::from(fix.y))));
         let step = back - dot(middle, heading);
         let line = TimingLine {
@@ -292,11 +309,12 @@ impl TimingLineOperator {
             y: (middle.1 + step * heading.1).round() as i32,
             heading_x: heading.0,
             heading_y: heading.1,
-            error_m: self.grid_error_m,
+            error_m,
             clock_offset_ms: None,
         };
-        let causes = grid.iter().map(|fix| Some(fix.cause)).chain(state.start_causes.iter().map(|cause| Some(*cause)));
-        Some((line, in_order(causes)))
+        let circuit_cause = state.start_line.map(|(_, cause)| cause);
+        let start_causes = state.start_causes.iter().map(|cause| Some(*cause));
+        Some((line, in_order(grid.iter().map(|fix| Some(fix.cause)).chain(start_causes).chain([circuit_cause]))))
     }
 
     fn learn_from_laps(&self, state: &mut State, context: &mut Context<'_, TimingLine>) {
@@ -333,14 +351,16 @@ fn say(state: &mut State, line: TimingLine, causes: &[u64], context: &mut Contex
 
 impl Operator for TimingLineOperator {
     const NAME: &'static str = "timing_line";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = TimingLine;
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("line_to_pole_m", self.line_to_pole_m.to_string()),
+            ("pole_to_start_line_m", self.pole_to_start_line_m.to_string()),
+            ("start_line_guess_m", self.start_line_guess_m.to_string()),
             ("grid_error_m", self.grid_error_m.to_string()),
+            ("known_grid_error_m", self.known_grid_error_m.to_string()),
             ("grid_gap_m_max", self.grid_gap_m_max.to_string()),
             ("lap_starts_min", self.lap_starts_min.to_string()),
             ("lap_starts_max", self.lap_starts_max.to_string()),
@@ -372,10 +392,30 @@ impl Handle<Lap> for TimingLineOperator {
         // Outside races a lap that begins in the pit lane begins anywhere there; lap 1 of a race begins on the grid.
         let begins_elsewhere = if state.is_race { document.lap_number == 1 } else { document.is_pit_out_lap };
         let Some(started_at) = document.date_start.filter(|_| !state.is_settled && !begins_elsewhere) else { return };
+        if started_at.since(context.now()) > AHEAD_OF_ARRIVAL_MAX {
+            return;
+        }
+        // A number out of reach is an error of the feed, and the laps after it count all the same.
         let car = state.cars.entry(document.driver_number);
-        if document.lap_number > car.lap_number {
-            car.lap_number = document.lap_number;
+        if car.lap.is_none_or(|(number, began_at)| document.lap_number != number && started_at > began_at) {
+            car.lap = Some((document.lap_number, started_at));
             car.lap_start = Some((started_at, context.seq()));
+        }
+    }
+}
+
+impl Handle<Session> for TimingLineOperator {
+    fn apply(&self, state: &mut State, document: &Session, context: &mut Context<'_, TimingLine>) {
+        if state.is_settled || state.start_line.is_some() {
+            return;
+        }
+        state.start_line = beyond_timing_line_m(document).map(|beyond_m| (beyond_m, context.seq()));
+        // The document may come after the start.
+        if state.start_line.is_some()
+            && state.is_grid_done
+            && let Some((line, causes)) = self.grid_line(state)
+        {
+            say(state, line, &causes, context);
         }
     }
 }
@@ -412,7 +452,12 @@ impl Handle<Telemetry> for TimingLineOperator {
 
 #[cfg(test)]
 mod tests {
+    use pitwall_schemas::raw::{CarData, Location, RaceControl, Sample};
+
     use super::*;
+    use crate::telemetry::TelemetryOperator;
+    use crate::testing::{Bench, at_ms, car_data, lap, location, race_control, session_at};
+    use crate::track_status::TrackStatusOperator;
 
     /// Cars at these speeds, dm/s, when their laps begin: on the line at x = 5,000, with locations 0.4 s ahead of the clock of the laps.
     fn lap_starts(speeds: &[f64]) -> Vec<LapStart> {
@@ -438,15 +483,106 @@ mod tests {
         assert!((fit(&starts).unwrap().point.0 - 5_000.0).abs() < 1e-6);
     }
 
-    #[test]
-    fn the_line_lies_behind_the_front_of_the_grid_and_a_car_in_the_pit_exit_is_not_on_it() {
+    /// Four cars on the grid, the first at x = 10,000, and a fifth in the pit exit.
+    fn grid() -> State {
         let mut state = State::default();
-        for (car, x) in (1..).zip([1_000, 920, 840, 760, 3_000]) {
+        for (car, x) in (1..).zip([10_000, 9_920, 9_840, 9_760, 12_000]) {
             let stood = Fix { date: Micros(0), x, y: car * 10, cause: car as u64 };
             *state.cars.entry(car) = Car { stood: Some(stood), way: Some((1_000.0, 0.0)), ..Car::default() };
         }
-        let (line, causes) = TimingLineOperator::default().grid_line(&state).unwrap();
-        assert_eq!((line.x, line.heading_x, line.error_m), (420, 1.0, 265));
-        assert_eq!(causes, [1, 2, 3, 4]);
+        state
+    }
+
+    #[test]
+    fn at_an_unknown_circuit_the_line_lies_58_m_behind_the_front_of_the_grid_or_anywhere_within_265_m() {
+        let (line, causes) = TimingLineOperator::default().grid_line(&grid()).unwrap();
+        assert_eq!((line.x, line.heading_x, line.error_m), (9_420, 1.0, 265));
+        assert_eq!(causes, [1, 2, 3, 4], "the car in the pit exit is not on the grid");
+    }
+
+    #[test]
+    fn at_a_known_circuit_the_line_lies_where_its_start_line_tells() {
+        for (start_line_m, x) in [(0, 10_030), (61, 9_420), (190, 8_130), (323, 6_800)] {
+            let state = State { start_line: Some((start_line_m, 9)), ..grid() };
+            let (line, causes) = TimingLineOperator::default().grid_line(&state).unwrap();
+            assert_eq!((line.x, line.error_m), (x, 20), "{start_line_m} m");
+            assert_eq!(causes, [1, 2, 3, 4, 9]);
+        }
+    }
+
+    #[test]
+    fn every_known_start_line_is_within_the_error_of_the_guess() {
+        let operator = TimingLineOperator::default();
+        for beyond_m in [0, 323] {
+            assert!((beyond_m - operator.start_line_guess_m).abs() <= operator.grid_error_m);
+        }
+    }
+
+    fn bench() -> Bench {
+        Bench::new(|graph| {
+            let status = graph.add(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
+            let telemetry = graph.add(TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+            graph.publish(TimingLineOperator::default(), |inputs| {
+                inputs.samples::<Lap>().samples::<Session>().stream(status).stream(telemetry)
+            });
+        })
+    }
+
+    fn shanghai() -> Sample {
+        Sample::from(session_at(Some(49), Some("Shanghai")))
+    }
+
+    /// Two cars leave the grid at 10 s.
+    fn start(bench: &mut Bench, from_ms: i64) {
+        let category = Some("SessionStatus".into());
+        let started = RaceControl { category, lap_number: Some(1), ..race_control(at_ms(from_ms), "SESSION STARTED") };
+        for ms in (0..8_000).step_by(250) {
+            if ms == 1_000 {
+                bench.arrive(from_ms, Sample::from(started.clone()));
+            }
+            let gone = (ms as i32 - 1_000).max(0) / 2;
+            for (car, x) in [(1, 10_000), (4, 9_920)] {
+                let at = from_ms - 1_000 + ms;
+                bench.arrive(at, location(car, at_ms(at), [x + gone, 1, 1]));
+            }
+        }
+        bench.idle(from_ms + 8_000);
+    }
+
+    fn lines(bench: &Bench) -> Vec<(i32, i32, Option<i64>)> {
+        bench.facts::<TimingLine>().iter().map(|(header, line)| (line.x, line.error_m, header.supersedes)).collect()
+    }
+
+    #[test]
+    fn the_sessions_document_tells_the_circuit_before_the_start_or_after_it() {
+        let (mut before, mut after) = (bench(), bench());
+        before.arrive(0, shanghai());
+        start(&mut before, 10_000);
+        assert_eq!(lines(&before), [(8_130, 20, None)]);
+        start(&mut after, 10_000);
+        assert_eq!(lines(&after), [(9_420, 265, None)]);
+        after.arrive(30_000, shanghai());
+        after.arrive(30_001, shanghai());
+        assert_eq!(lines(&after)[1..], [(8_130, 20, Some(0))], "said once");
+    }
+
+    #[test]
+    fn one_lap_out_of_reach_or_dated_ahead_does_not_hide_the_laps_after_it() {
+        let mut bench = bench();
+        let begin = |number, ms| Sample::from(Lap { date_start: Some(at_ms(ms)), ..lap(4, number) });
+        bench.arrive(100_000, begin(2, 100_000));
+        bench.arrive(110_000, begin(57, 109_000));
+        bench.arrive(111_000, begin(3, 86_400_000));
+        for number in [3, 4] {
+            let ms = i64::from(number) * 90_000 - 80_000;
+            bench.arrive(ms, begin(number, ms));
+            bench.arrive(ms, begin(number, ms + 20));
+            for step in (-2_000..4_000).step_by(250) {
+                bench.arrive(ms + step + 3_000, location(4, at_ms(ms + step), [step as i32, 1, 1]));
+                bench.arrive(ms + step + 3_000, car_data(4, at_ms(ms + step), 290));
+            }
+        }
+        bench.idle(400_000);
+        assert_eq!(bench.state::<TimingLineOperator>().lap_starts.len(), 2);
     }
 }

@@ -1,8 +1,13 @@
 //! Reading OpenF1's JSON documents, quirks included.
 //!
 //! Accepted, since OpenF1 sends them: dates without fraction or offset, throttle and brake 104 and location (0, 0, 0) for "no
-//! reading", gaps as a number, text or null, a null `drs`, whole numbers written as floats, and fields we do not know. Anything else
-//! is a [`Refusal`], whose text becomes the dead letter's reason.
+//! reading", gaps as a number, text or null, a null `drs`, whole numbers written as floats, numbers where a text is due, and fields we
+//! do not know.
+//!
+//! One odd field never costs the document. A field that may be null is null when it has another type or is out of its range; a channel of a
+//! sample is kept as it was sent and is [no reading](crate::raw::CarData::n_gear_reading). Whoever reads is told, and counts. What makes a
+//! document what it is (its keys, its date, the place in a `position`) refuses it: the text of the [`Refusal`] becomes the dead letter's
+//! reason.
 
 use serde_json::{Map, Value};
 
@@ -62,19 +67,31 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The field that it is about, if it is about one.
+    #[must_use]
+    pub const fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing(field) | Self::Type { field, .. } | Self::Range { field, .. } | Self::NotFinite { field, .. } => Some(field),
+            Self::Encoding(_) | Self::UnknownStream(_) | Self::OtherSession { .. } => None,
+        }
+    }
+}
+
 /// A generated record of a raw collection.
 pub trait Document: Sized {
-    /// Reads OpenF1's JSON.
+    /// Reads OpenF1's JSON. A field that may be null and has the wrong type is null, and `odd` is told why.
     ///
     /// # Errors
-    /// When a field is missing or has the wrong type.
-    fn from_json(document: &Map<String, Value>) -> Result<Self, Refusal>;
+    /// When a field that cannot be null is missing or has the wrong type.
+    fn from_json(document: &Map<String, Value>, odd: &mut dyn FnMut(Refusal)) -> Result<Self, Refusal>;
 
-    /// Checks each field against the range its schema declares, and numbers without a range for being finite.
+    /// Checks each field against the range its schema declares, and numbers without a range for being finite. A field that may be null and
+    /// fails becomes null, and `odd` is told why.
     ///
     /// # Errors
-    /// For the first field that fails.
-    fn check_ranges(&self) -> Result<(), Refusal>;
+    /// For the first field that cannot be null and fails.
+    fn check(&mut self, odd: &mut dyn FnMut(Refusal)) -> Result<(), Refusal>;
 }
 
 impl Collection {
@@ -87,6 +104,9 @@ impl Collection {
 
 /// Throttle and brake value that stands for "no reading".
 pub const NO_READING: i32 = 104;
+
+/// What is kept of a sample's channel that was missing, or no whole number of 32 bits: outside the range of every channel.
+pub const UNREADABLE: i32 = i32::MIN;
 
 /// A type that a JSON value can be read as.
 pub trait FromJson: Sized {
@@ -134,6 +154,56 @@ pub fn scalar_or_array<T: FromJson>(document: &Map<String, Value>, name: &'stati
         Some(Value::Array(_)) => field(document, name).map(Some),
         Some(_) => field(document, name).map(|value| Some(vec![value])),
     }
+}
+
+/// A field that may be null: null when it cannot be read, and `odd` is told why.
+pub fn nullable<T>(read: Result<Option<T>, Refusal>, odd: &mut dyn FnMut(Refusal)) -> Option<T> {
+    read.unwrap_or_else(|refusal| {
+        odd(refusal);
+        None
+    })
+}
+
+/// A channel of a sample: `None` when it is null or missing, [`UNREADABLE`] when it has the wrong type, of which `odd` is told.
+pub fn channel(document: &Map<String, Value>, name: &'static str, odd: &mut dyn FnMut(Refusal)) -> Option<i32> {
+    optional_field(document, name).unwrap_or_else(|refusal| {
+        odd(refusal);
+        Some(UNREADABLE)
+    })
+}
+
+/// Reads a colour of six hex digits. Programs that guess types take `001234` and `52E252` for numbers; then the digits are found again.
+///
+/// # Errors
+/// When it is neither a text nor a number that six hex digits stand for.
+pub fn colour(document: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Refusal> {
+    let Some(Value::Number(number)) = document.get(name) else { return optional_field(document, name) };
+    let digits = match (number.as_u64(), number.as_f64()) {
+        (Some(whole), _) => Some(format!("{whole:06}")),
+        (None, Some(float)) => exponential(float),
+        (None, None) => None,
+    };
+    let expected = "a colour of six hex digits";
+    let refuse = || Refusal::Type { field: name, expected, found: number.to_string() };
+    digits.filter(|digits| digits.len() == COLOUR_DIGITS).map(Some).ok_or_else(refuse)
+}
+
+/// Hex digits of a colour.
+const COLOUR_DIGITS: usize = 6;
+
+/// The six characters that were read as `float`, digits with an `E` among them; `None` when several writings come to the same number.
+fn exponential(float: f64) -> Option<String> {
+    let shortest = format!("{float:e}");
+    let (mantissa, exponent) = shortest.split_once('e')?;
+    let digits = mantissa.replace('.', "");
+    let exponent: i64 = exponent.parse().ok()?;
+    // The point goes behind the last digit, and then zeros may follow before the `E`.
+    let behind_point = i64::try_from(digits.len()).ok()? - 1;
+    let writings = (0..).zip(["", "0", "00", "000"]).map(|(zeros, text)| format!("{digits}{text}E{}", exponent - behind_point - zeros));
+    // A shorter one could have zeros in front in more than one place.
+    let mut possible = writings.filter(|text| text.len() <= COLOUR_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let only = possible.next()?;
+    possible.next().is_none().then_some(only)
 }
 
 /// Checks a value against an inclusive range.
@@ -223,7 +293,11 @@ impl FromJson for bool {
 impl FromJson for String {
     const EXPECTED: &'static str = "a text";
     fn from_json(value: &Value) -> Option<Self> {
-        value.as_str().map(Self::from)
+        match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 }
 

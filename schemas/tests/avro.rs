@@ -8,7 +8,7 @@ mod support;
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 use apache_avro::types::Value;
-use pitwall_schemas::codec::{Avro, Reader, RecordType, write_long};
+use pitwall_schemas::codec::{Avro, Reader, Reading, RecordType, write_long};
 use pitwall_schemas::event::Event as _;
 use pitwall_schemas::facts::{self, FactBody};
 use pitwall_schemas::raw::{self, ARCHIVE_SCHEMA, Collection, Sample};
@@ -158,31 +158,37 @@ fn a_codec_that_strays_from_its_schema_is_noticed() {
     assert!(agreement(header, &parsed(&reordered)).expect_err("the symbols are swapped").contains("fields"));
 }
 
-#[test]
-fn a_sample_outside_its_range_is_refused_in_avro_too() {
-    let schema = parsed(Collection::CarData.schema());
-    let within = support::encodings(&schema, 1).remove(0);
-    let Ok(Value::Record(mut fields)) = decode(&schema, &within) else { panic!("a record") };
-    fields.iter_mut().filter(|(name, _)| name == "speed").for_each(|(_, value)| *value = Value::Int(501));
-    let beyond = encode(&schema, Value::Record(fields)).expect("an int");
-    assert!(Sample::decode(Collection::CarData, &mut Reader::new(&within)).is_ok());
-    let refusal = Sample::decode(Collection::CarData, &mut Reader::new(&beyond)).expect_err("501 km/h");
-    assert_eq!(refusal.to_string(), "field `speed` is 501, outside 0 to 500");
+/// A document of `collection` with one field changed, as Avro.
+fn with(collection: Collection, field: &str, wrong: &Value) -> Result<Sample, String> {
+    let schema = parsed(collection.schema());
+    let Ok(Value::Record(mut fields)) = decode(&schema, &support::encodings(&schema, 1)[0]) else { panic!("a record") };
+    fields.iter_mut().filter(|(name, _)| name == field).for_each(|(_, value)| *value = wrong.clone());
+    let bytes = encode(&schema, Value::Record(fields)).expect("it fits the schema");
+    Sample::decode(collection, &mut Reader::new(&bytes)).map_err(|refusal| refusal.to_string())
 }
 
 #[test]
-fn a_number_that_json_cannot_hold_is_refused_in_avro_too() {
-    let refusal = |collection: Collection, field: &str, wrong: Value| {
-        let schema = parsed(collection.schema());
-        let Ok(Value::Record(mut fields)) = decode(&schema, &support::encodings(&schema, 1)[0]) else { panic!("a record") };
-        fields.iter_mut().filter(|(name, _)| name == field).for_each(|(_, value)| *value = wrong.clone());
-        let bytes = encode(&schema, Value::Record(fields)).expect("it fits the schema");
-        Sample::decode(collection, &mut Reader::new(&bytes)).expect_err("not finite").to_string()
-    };
+fn a_sample_outside_its_range_is_refused_in_avro_too() {
+    assert!(with(Collection::Position, "position", &Value::Int(40)).is_ok());
+    assert_eq!(with(Collection::Position, "position", &Value::Int(41)), Err("field `position` is 41, outside 1 to 40".into()));
+}
+
+#[test]
+fn a_channel_out_of_its_range_is_no_reading_in_avro_too() {
+    let Ok(Sample::CarData(sample)) = with(Collection::CarData, "speed", &Value::Int(501)) else { panic!("the sample stays") };
+    assert_eq!((sample.speed, sample.speed_reading()), (501, None));
+}
+
+#[test]
+fn a_number_that_json_cannot_hold_is_null_in_avro_too() {
     let double = |number: f64| Value::Union(1, Box::new(Value::Double(number)));
-    assert_eq!(refusal(Collection::Weather, "air_temperature", double(f64::NAN)), "field `air_temperature` is NaN, not a finite number");
-    assert_eq!(refusal(Collection::Intervals, "gap_to_leader", double(f64::INFINITY)), "field `gap_to_leader` is inf, not a finite number");
-    assert_eq!(refusal(Collection::Laps, "lap_duration", double(f64::NAN)), "field `lap_duration` is NaN, outside 0 to 100000");
+    let Ok(Sample::Weather(weather)) = with(Collection::Weather, "air_temperature", &double(f64::NAN)) else { panic!("it stays") };
+    assert_eq!(weather.air_temperature, None);
+    let Ok(Sample::Intervals(interval)) = with(Collection::Intervals, "gap_to_leader", &double(f64::INFINITY)) else { panic!("it stays") };
+    assert_eq!(interval.gap_to_leader, Reading::Missing);
+    let Ok(Sample::Laps(lap)) = with(Collection::Laps, "lap_duration", &double(f64::NAN)) else { panic!("it stays") };
+    assert_eq!(lap.lap_duration, None);
     let list = Value::Union(1, Box::new(Value::Array(vec![Value::Union(0, Box::new(Value::Null)), double(f64::NEG_INFINITY)])));
-    assert_eq!(refusal(Collection::SessionResult, "duration", list), "field `duration` is -inf, not a finite number");
+    let Ok(Sample::SessionResult(result)) = with(Collection::SessionResult, "duration", &list) else { panic!("it stays") };
+    assert_eq!(result.duration, None);
 }

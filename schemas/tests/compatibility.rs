@@ -304,13 +304,13 @@ fn a_change_that_loses_old_data_is_refused() {
 
 #[test]
 fn a_range_that_becomes_narrower_is_refused() {
-    let wider = Collection::CarData.schema().replace(r#""range":[0,500]"#, r#""range":[0,5000]"#);
-    assert_ne!(wider, Collection::CarData.schema());
-    let current = parsed(Collection::CarData.schema());
-    let read = |bytes: &[u8]| read_as_now("raw", "car_data", bytes);
+    let wider = Collection::Position.schema().replace(r#""range":[1,40]"#, r#""range":[1,4000]"#);
+    assert_ne!(wider, Collection::Position.schema());
+    let current = parsed(Collection::Position.schema());
+    let read = |bytes: &[u8]| read_as_now("raw", "position", bytes);
     assert_eq!(stays_readable(&current, &current, &read), Ok(()));
-    let refusal = stays_readable(&parsed(&wider), &current, &read).expect_err("speeds up to 5000 were accepted");
-    assert!(refusal.contains("field `speed` is "), "{refusal}");
+    let refusal = stays_readable(&parsed(&wider), &current, &read).expect_err("places up to 4000 were accepted");
+    assert!(refusal.contains("field `position` is "), "{refusal}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Import: OpenF1 documents as JSON lines become a session archive.
 //!
 //! Each line is `{"collection", "received_at", "doc"}`; the order of lines is the order of arrival. A line that is not such a document
-//! is a dead letter with its line number and reason, and the import goes on.
+//! is a dead letter with its line number and reason, and the import goes on. A single odd field of a document is null or no reading, and
+//! counted.
 //!
 //! That documents of a collection were not observed but made afterwards of other data stands in the session's own document, so that
 //! every reader of its facts can be told.
@@ -32,6 +33,8 @@ pub struct Counts {
     pub dead_letters: u64,
     /// Arrival times that lay beyond those of the lines behind them and were replaced ([`Arrivals`]).
     pub arrivals_repaired: u64,
+    /// Fields that could not be read in documents that were, by collection and field.
+    pub odd_fields: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl Counts {
@@ -85,7 +88,7 @@ pub fn import(
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        match read_document(&line, session_key) {
+        match read_document(&line, session_key, &mut counts.odd_fields) {
             Ok((received_at, mut sample)) => {
                 last_received_at = received_at;
                 if let Sample::Sessions(session) = &mut sample
@@ -137,7 +140,11 @@ struct Refused {
     reason: String,
 }
 
-fn read_document(line: &[u8], session_key: i32) -> Result<(Micros, Sample), Refused> {
+fn read_document(
+    line: &[u8],
+    session_key: i32,
+    odd_fields: &mut BTreeMap<(&'static str, &'static str), u64>,
+) -> Result<(Micros, Sample), Refused> {
     let refuse = |reason: String| Refused { collection: None, reason };
     if line.len() > LINE_BYTES_MAX {
         return Err(refuse(format!("the line is longer than {LINE_BYTES_MAX} bytes")));
@@ -153,9 +160,14 @@ fn read_document(line: &[u8], session_key: i32) -> Result<(Micros, Sample), Refu
     let received_at: Micros = received_at.parse().map_err(|error| refuse(format!("field `received_at`: {error}")))?;
     let Some(Value::Object(document)) = envelope.get_mut("doc") else { return Err(refuse("field `doc` must be a JSON object".to_owned())) };
     file_under_session(collection, document, session_key);
-    let sample = Sample::from_json(collection, document).map_err(|refusal| refuse(refusal.to_string()))?;
+    let mut odd = Vec::new();
+    let sample = Sample::from_json_noting(collection, document, &mut |refusal| odd.extend(refusal.field()))
+        .map_err(|refusal| refuse(refusal.to_string()))?;
     if sample.session_key() != session_key {
         return Err(refuse(format!("the document belongs to session {}, not {session_key}", sample.session_key())));
+    }
+    for field in odd {
+        *odd_fields.entry((collection.name(), field)).or_default() += 1;
     }
     Ok((received_at, sample))
 }

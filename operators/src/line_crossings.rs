@@ -89,12 +89,12 @@ pub struct State {
 }
 
 impl State {
-    fn take_fast(&mut self, before: Fix, near: Vec<(f64, f64)>) {
+    fn take_fast(&mut self, before: Fix, way: Vec<(f64, f64)>) {
         self.fast = (self.fast.0 + before.beside, self.fast.1 + 1);
         if self.fast_ways.len() == FAST_WAYS_MAX {
             self.fast_ways.pop_front();
         }
-        self.fast_ways.push_back(near);
+        self.fast_ways.push_back(way);
     }
 }
 
@@ -240,7 +240,8 @@ impl Operator for LineCrossingsOperator {
             let (sum, count) = state.fast;
             (count >= FAST_MIN).then(|| (before.beside - sum / f64::from(count)).abs() >= f64::from(self.pit_offset_m * 10))
         };
-        let near: Vec<(f64, f64)> = car.near.iter().map(|fix| line.point(fix.along, fix.beside)).collect();
+        let is_fast = speed >= self.fast_speed_min;
+        let fast_way = is_fast.then(|| car.near.iter().map(|fix| line.point(fix.along, fix.beside)).collect());
         let fact = LineCrossing {
             driver_number,
             crossed_at: crossing.at,
@@ -253,8 +254,8 @@ impl Operator for LineCrossingsOperator {
         car.is_broken = false;
         let causes = in_order(car.packets.iter().flat_map(|(_, causes)| causes).map(|cause| Some(*cause)));
         context.draft(fact).because(&causes).at(crossing.at).emit();
-        if speed >= self.fast_speed_min {
-            state.take_fast(before, near);
+        if let Some(way) = fast_way {
+            state.take_fast(before, way);
         }
     }
 }

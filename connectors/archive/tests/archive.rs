@@ -266,6 +266,20 @@ fn a_line_that_is_no_document_is_a_dead_letter_with_its_number_and_reason_and_th
 }
 
 #[test]
+fn an_odd_field_is_counted_and_its_document_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = LINES.lines().next().unwrap();
+    assert!(first.contains("\"drivers\""), "{first}");
+    let mut odd: serde_json::Value = serde_json::from_str(first).unwrap();
+    odd["doc"]["country_code"] = serde_json::json!(["GBR"]);
+    let path = folder.path().join("session.avro");
+    let (counts, dead_letters) = import_to(&path, &format!("{first}\n{odd}\n"));
+    assert_eq!((counts.total(), dead_letters.len()), (2, 0));
+    assert_eq!(counts.odd_fields.into_iter().collect::<Vec<_>>(), [(("drivers", "country_code"), 1)]);
+    assert_eq!(read_all(&mut Archive::open(&path).unwrap()).unwrap().len(), 2);
+}
+
+#[test]
 fn an_overlong_line_is_a_dead_letter_and_the_next_line_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let first = LINES.lines().next().unwrap();

@@ -2,6 +2,7 @@
 //! under `tests/data/faults`, through the whole graph.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "fixtures are files")]
 
 mod missing;
 mod raw;

@@ -16,7 +16,7 @@
 //!   Laps come before time: a penalty never puts a car behind one with fewer laps. The time is the gap to the leader, after the end that
 //!   of the last crossings. A car whose time is unknown stays.
 //! * A disqualified car has no place, and those behind move up.
-//! * Did not start: the race start was seen, the car began no lap while the leader completed [`NOT_STARTED_AFTER_LAPS`], no gap was ever
+//! * Did not start: the tower says so ([`timing`](crate::timing)); or the race start was seen, the car began no lap while the leader completed [`NOT_STARTED_AFTER_LAPS`], no gap was ever
 //!   sent of it, and laps are sent of most cars. It has no place, no lap and no points.
 //! * Points: 25-18-15-12-10-8-6-4-2-1, a sprint's 8 to 1; from 2019 to 2024 one for the fastest lap to a car in the first ten of a race.
 //!   A race that ends early gives fewer from 2022: none with less than two laps under green, then by 25, 50 and 75 % of the distance.
@@ -116,7 +116,7 @@ struct SessionRules {
     has_finished: bool,
     /// Whether race control has closed the session: nothing more is driven.
     is_over: bool,
-    /// Whether the race has been stopped at some time since the start.
+    /// Whether the race has been stopped at some time since the start and gone on; a start that was aborted is no stop.
     has_been_stopped: bool,
     /// Since when the race stands still; after the end, since when it did until then.
     stopped_at: Option<Micros>,
@@ -284,7 +284,8 @@ impl SessionRules {
             SessionKind::Sprint if year >= 2022 => SPRINT,
             _ => return None,
         };
-        if !self.has_finished || (self.has_started && !self.has_been_stopped) {
+        let was_stopped = self.has_been_stopped || self.stopped_at.is_some();
+        if !self.has_finished || (self.has_started && !was_stopped) {
             return Some(full);
         }
         let laps = self.winners_laps(counted_back)?;
@@ -333,12 +334,13 @@ impl SessionRules {
         }
         self.has_finished = has_ended;
         if !has_ended {
-            let stands_still = status.session == SessionState::Aborted || status.status == Status::Red;
+            let is_red = status.status == Status::Red;
+            let stands_still = status.session == SessionState::Aborted || is_red;
             self.stopped_at = if stands_still { self.stopped_at.or(Some(at)) } else { None };
-            self.has_been_stopped |= stands_still && self.has_started;
-        }
-        if has_started && self.has_started && had_stopped && self.stopped_at.is_none() && self.leaders_laps == 0 {
-            self.starts.again += 1;
+            let is_resumed = had_stopped && !stands_still && self.has_started;
+            let starts_again = is_resumed && has_started && self.leaders_laps == 0;
+            self.starts.again += i32::from(starts_again);
+            self.has_been_stopped |= (is_red && self.has_started) || (is_resumed && !starts_again);
         }
         self.has_started |= has_started;
         self.is_neutralised = !matches!(status.status, Status::Clear | Status::Yellow);
@@ -491,6 +493,7 @@ impl State {
             _ if car.penalties.is_disqualified() => ResultStatus::Disqualified,
             _ if self.did_not_start(car, standing.are_laps_sent) => ResultStatus::NotStarted,
             _ if counted.is_some_and(|counted| counted.has_finished) => ResultStatus::Finished,
+            Some(CarState::DidNotStart) => ResultStatus::NotStarted,
             Some(CarState::Retired) => ResultStatus::Retired,
             Some(CarState::Finished) => ResultStatus::Finished,
             _ if car.laps.is_empty() && car.on_road_position.is_none() => ResultStatus::Unknown,
@@ -510,7 +513,7 @@ impl State {
         let mut cars = BTreeMap::new();
         for (driver_number, car) in self.cars.iter() {
             let ends = || car.laps.keys().filter_map(|number| car.end_of(*number).map(|end| (*number, end)));
-            let counted = match (ends().find(|(_, end)| *end >= at), ends().last()) {
+            let counted = match (ends().find(|(_, end)| *end >= at), ends().next_back()) {
                 // The lap that counts is missing.
                 (Some((number, _)), _) if number > laps => return None,
                 (Some((laps, end)), _) => CountedCar { laps, at: Some(end), has_finished: true },
@@ -705,6 +708,17 @@ impl State {
 
 /// What is said.
 impl State {
+    /// Takes what race control says of a car. A correction that gives the car the penalty of another takes it from that one.
+    fn take_notice(&mut self, driver_number: i32, date: Micros, notice: &Notice) {
+        if let Notice::Corrected(penalty) = notice
+            && self.cars.get(driver_number).is_none_or(|car| !car.penalties.has_any())
+            && let Some((_, meant)) = self.cars.iter_mut().find(|(_, car)| car.penalties.has(penalty))
+        {
+            meant.penalties.take(date, Notice::Rescinded(penalty.clone()));
+        }
+        self.cars.entry(driver_number).penalties.take(date, notice.clone());
+    }
+
     fn fastest_lap(&self) -> Option<i32> {
         let cars = self.cars.iter().filter(|(_, car)| !car.penalties.is_disqualified());
         cars.filter_map(|(number, car)| car.best(0).map(|best| (best, number))).min().map(|(_, driver_number)| driver_number)
@@ -852,7 +866,7 @@ impl Handle<RaceControlMessage> for ClassificationOperator {
         let notice = Notice::read(message).filter(|_| !message.driver_numbers.is_empty());
         if let Some(notice) = &notice {
             for &driver_number in &message.driver_numbers {
-                state.cars.entry(driver_number).penalties.take(context.event_time(), notice.clone());
+                state.take_notice(driver_number, context.event_time(), notice);
             }
         }
         if closes || notice.is_some() {
@@ -1356,5 +1370,357 @@ mod tests {
         bench.arrive(110_000, timed(1, 2, 20_000, 89.0));
         assert_eq!(order(&bench), [1, 4]);
         assert_eq!((newest(&bench, 63).position, newest(&bench, 1).points), (None, None));
+    }
+
+    fn statuses(bench: &Bench, cars: impl IntoIterator<Item = i32>) -> Vec<ResultStatus> {
+        cars.into_iter().map(|car| newest(bench, car).status).collect()
+    }
+
+    fn deletion(bench: &mut Bench, ms: i64, car: i32, time: &str) {
+        bench.arrive(ms, Sample::from(race_control(at_ms(ms), &format!("CAR {car} (XXX) TIME {time} DELETED - TRACK LIMITS AT TURN 4"))));
+    }
+
+    #[test]
+    fn a_time_deleted_after_the_next_segment_began_does_not_change_who_went_on() {
+        let mut bench = qualifying(20, &[&times(1..=20), &[]]);
+        // Car 15's 1:35.000, with which it was the last to go on.
+        deletion(&mut bench, 2_500_000, 15, "1:35.000");
+        assert_eq!(newest(&bench, 15).segment_1_ms, None);
+        assert_eq!(statuses(&bench, [15, 16]), [ResultStatus::Running, ResultStatus::Eliminated]);
+        assert_eq!(order(&bench), (1..=20).collect::<Vec<_>>());
+        bench.arrive(2_900_000, timed(15, 4, 2_800_000, 70.0));
+        assert_eq!(order(&bench)[0], 15, "it drives in the segment");
+    }
+
+    #[test]
+    fn a_time_deleted_before_the_next_segment_begins_changes_who_goes_on() {
+        let mut bench = qualifying(20, &[&times(1..=20)]);
+        deletion(&mut bench, 2_200_000, 15, "1:35.000");
+        bench.arrive(2_400_000, session_status(2_400_000, "SESSION STARTED", None, Some(2)));
+        assert_eq!(statuses(&bench, [15, 16, 17]), [ResultStatus::Eliminated, ResultStatus::Running, ResultStatus::Eliminated]);
+    }
+
+    /// The deletion was known to race control, and arrived late.
+    #[test]
+    fn a_car_with_a_time_in_a_segment_was_in_it() {
+        let mut bench = qualifying(20, &[&times(1..=20), &[]]);
+        deletion(&mut bench, 2_500_000, 15, "1:35.000");
+        bench.arrive(2_900_000, timed(16, 4, 2_800_000, 70.0));
+        assert_eq!(statuses(&bench, [14, 15, 16]), [ResultStatus::Running, ResultStatus::Eliminated, ResultStatus::Running]);
+    }
+
+    #[test]
+    fn a_restart_within_a_segment_begins_no_segment() {
+        let mut bench = qualifying(20, &[&times(1..=20)]);
+        bench.arrive(2_200_000, session_status(2_200_000, "SESSION STARTED", None, Some(2)));
+        for (ms, words) in [(2_300_000, "SESSION ABORTED"), (2_500_000, "SESSION STARTED")] {
+            deletion(&mut bench, ms - 1_000, 1, "1:21.000");
+            bench.arrive(ms, session_status(ms, words, None, Some(2)));
+        }
+        assert_eq!(statuses(&bench, [1, 15, 16]), [ResultStatus::Running, ResultStatus::Running, ResultStatus::Eliminated]);
+    }
+
+    #[test]
+    fn where_race_control_names_no_segments_each_start_after_a_finish_begins_one() {
+        let mut bench = bench();
+        bench.arrive(0, document("Qualifying", "Qualifying", 2024));
+        let status = |bench: &mut Bench, ms, words| bench.arrive(ms, session_status(ms, words, None, None));
+        let drive = |bench: &mut Bench, segment: i64, cars: std::ops::RangeInclusive<i32>| {
+            let begun = segment * 2_000_000;
+            status(bench, begun, "SESSION STARTED");
+            for car in cars {
+                bench.arrive(begun + 200_000, timed(car, segment as i32 * 3, begun + 100_000, f64::from(90 + car) - segment as f64));
+            }
+            status(bench, begun + 300_000, "SESSION ABORTED");
+            status(bench, begun + 400_000, "SESSION STARTED");
+            status(bench, begun + 900_000, "SESSION FINISHED");
+        };
+        drive(&mut bench, 1, 1..=20);
+        assert!(statuses(&bench, 1..=20).iter().all(|status| *status == ResultStatus::Running), "all may still go on");
+        drive(&mut bench, 2, 1..=15);
+        assert!(statuses(&bench, 16..=20).iter().all(|status| *status == ResultStatus::Eliminated));
+        drive(&mut bench, 3, 1..=10);
+        assert_eq!(order(&bench), (1..=20).collect::<Vec<_>>());
+        assert!(statuses(&bench, 1..=10).iter().all(|status| *status == ResultStatus::Finished));
+    }
+
+    #[test]
+    fn a_car_without_a_lap_in_the_first_segment_did_not_start_qualifying() {
+        let mut bench = bench();
+        for (place, car) in [(1, 1), (2, 2), (3, 3)] {
+            bench.arrive(0, Sample::from(position(car, at_ms(0), place)));
+        }
+        bench.arrive(1_000, session_status(1_000, "SESSION STARTED", None, Some(1)));
+        for car in [1, 2] {
+            bench.arrive(200_000, timed(car, 2, 100_000, f64::from(80 + car)));
+        }
+        assert_eq!(newest(&bench, 3).status, ResultStatus::Running, "it may still go out");
+        bench.arrive(900_000, session_status(900_000, "SESSION FINISHED", None, Some(1)));
+        let line = newest(&bench, 3);
+        assert_eq!((line.status, line.position, line.laps_completed), (ResultStatus::NotStarted, None, Some(0)));
+        assert_eq!(order(&bench), [1, 2]);
+    }
+
+    #[test]
+    fn of_a_qualifying_joined_in_the_second_segment_nobody_is_said_not_to_have_started() {
+        let mut bench = bench();
+        for (place, car) in (1..).zip(1..=20) {
+            bench.arrive(0, Sample::from(position(car, at_ms(0), place)));
+        }
+        bench.arrive(1_000, session_status(1_000, "SESSION STARTED", None, Some(2)));
+        for car in 1..=12 {
+            bench.arrive(200_000, timed(car, 8, 100_000, f64::from(80 + car)));
+        }
+        bench.arrive(900_000, session_status(900_000, "SESSION FINISHED", None, Some(2)));
+        assert!(statuses(&bench, 1..=20).iter().all(|status| *status == ResultStatus::Running), "who went on is not known");
+    }
+
+    #[test]
+    fn cars_without_a_time_have_no_place_where_the_tower_has_none() {
+        let mut bench = bench();
+        bench.arrive(1_000, session_status(1_000, "SESSION STARTED", None, Some(1)));
+        bench.arrive(200_000, timed(7, 2, 100_000, 80.0));
+        for car in [3, 5] {
+            bench.arrive(200_000, Sample::from(lap(car, 2)));
+        }
+        assert_eq!(order(&bench), [7]);
+    }
+
+    #[test]
+    fn practice_that_is_over_has_been_driven_to_the_end() {
+        let mut bench = bench();
+        bench.arrive(0, document("Practice", "Practice 1", 2024));
+        bench.arrive(1, session_status(1, "SESSION STARTED", None, None));
+        bench.arrive(100_000, timed(4, 2, 10_000, 90.0));
+        for (ms, words) in [(200_000, "SESSION FINISHED"), (300_000, "SESSION FINALISED")] {
+            assert_eq!(newest(&bench, 4).status, ResultStatus::Running);
+            bench.arrive(ms, session_status(ms, words, None, None));
+        }
+        assert_eq!(newest(&bench, 4).status, ResultStatus::Finished);
+    }
+
+    /// A race of cars whose laps last so many ms, from `first_lap` on, up to the moment `until`. Places go by the order of `cars`.
+    fn laps_until(bench: &mut Bench, cars: &[(i32, i64)], first_lap: i32, until: i64) {
+        for (place, (car, _)) in (1..).zip(cars) {
+            bench.arrive(2, Sample::from(position(*car, at_ms(2), place)));
+        }
+        let mut arrivals = Vec::new();
+        for (car, lap_ms) in cars {
+            for number in 0..until / lap_ms {
+                arrivals.push(((number + 1) * lap_ms, timed(*car, first_lap + number as i32, number * lap_ms, *lap_ms as f64 / 1_000.0)));
+            }
+        }
+        arrivals.sort_by_key(|(ms, _)| *ms);
+        for (ms, sample) in arrivals {
+            bench.arrive(ms, sample);
+        }
+    }
+
+    fn flag(bench: &mut Bench, ms: i64, flag: &str, lap_number: i32) {
+        let (category, flag) = (Some("Flag".into()), Some(flag.into()));
+        let message = RaceControl { category, flag, lap_number: Some(lap_number), ..race_control(at_ms(ms), "A FLAG") };
+        bench.arrive(ms, Sample::from(message));
+    }
+
+    #[test]
+    fn no_lap_completed_is_none_and_not_unknown() {
+        let mut bench = bench();
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        bench.arrive(2, Sample::from(lap(1, 1)));
+        assert_eq!(newest(&bench, 1).laps_completed, Some(0));
+    }
+
+    #[test]
+    fn a_car_that_did_not_start_has_no_place_no_lap_and_no_points() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        bench.arrive(2, Sample::from(position(16, at_ms(2), 3)));
+        laps_until(&mut bench, &[(1, 80_000), (4, 81_000)], 1, 330_000);
+        let line = newest(&bench, 16);
+        assert_eq!((line.status, line.position, line.points), (ResultStatus::NotStarted, None, Some(0.0)));
+        assert_eq!((line.laps_completed, order(&bench)), (Some(0), vec![1, 4]));
+    }
+
+    #[test]
+    fn a_car_whose_laps_are_not_sent_started_and_is_not_said_to_be_unclassified() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        bench.arrive(2, Sample::from(position(16, at_ms(2), 3)));
+        let gap = raw::Interval { gap_to_leader: Reading::Number(3.0), ..interval(16, at_ms(50_000)) };
+        bench.arrive(50_000, Sample::from(gap));
+        laps_until(&mut bench, &[(1, 80_000), (4, 81_000)], 1, 330_000);
+        flag(&mut bench, 331_000, "CHEQUERED", 4);
+        let line = newest(&bench, 16);
+        assert_ne!(line.status, ResultStatus::NotStarted);
+        assert_eq!((line.position, line.laps_completed, line.is_classified), (Some(3), None, None));
+    }
+
+    #[test]
+    fn a_stray_number_that_only_race_control_names_gets_no_line() {
+        let mut bench = race(2);
+        bench.arrive(300_000, Sample::from(race_control(at_ms(300_000), "5 SECOND TIME PENALTY FOR CAR 99 (XXX) - TRACK LIMITS")));
+        assert!(all(&bench, Basis::Provisional, 99).is_empty());
+    }
+
+    /// OpenF1's numbers may be too low for all cars alike: the last of 58 laps is 57 here, and car 5, which stops, completes 49.
+    #[test]
+    fn after_a_join_in_mid_race_nobody_is_said_to_be_unclassified() {
+        let classified = |sees_start: bool| {
+            let mut bench = bench();
+            bench.arrive(0, document("Race", "Race", 2025));
+            if sees_start {
+                bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+            }
+            bench.arrive(2, timed(5, 49, 80_000, 80.0));
+            bench.arrive(2, Sample::from(position(5, at_ms(2), 4)));
+            laps_until(&mut bench, &[(1, 80_000), (4, 81_000), (16, 82_000)], 48, 840_000);
+            flag(&mut bench, 841_000, "CHEQUERED", 58);
+            [1, 4, 16, 5].map(|car| newest(&bench, car).is_classified)
+        };
+        assert_eq!(classified(false), [Some(true), Some(true), Some(true), None]);
+        assert_eq!(classified(true), [Some(true), Some(true), Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn a_car_that_stops_on_the_last_lap_is_ahead_of_those_lapped() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        // Of 40 laps car 4 completes 36 and stops; car 16 is lapped four times and takes the flag after the same 36.
+        bench.arrive(2, Sample::from(position(4, at_ms(2), 3)));
+        laps_until(&mut bench, &[(1, 80_000), (16, 89_500)], 1, 36 * 80_000);
+        for number in 1..=36 {
+            bench.arrive(36 * 80_000, timed(4, number, i64::from(number - 1) * 81_000, 81.0));
+        }
+        for number in 37..=40 {
+            bench.arrive(i64::from(number) * 80_000, timed(1, number, i64::from(number - 1) * 80_000, 80.0));
+        }
+        flag(&mut bench, 3_201_000, "CHEQUERED", 40);
+        for number in 33..=36 {
+            bench.arrive(3_225_000, timed(16, number, i64::from(number - 1) * 89_500, 89.5));
+        }
+        assert_eq!(statuses(&bench, [1, 4, 16]), [ResultStatus::Finished, ResultStatus::Retired, ResultStatus::Finished]);
+        assert_eq!((newest(&bench, 4).on_road_position, newest(&bench, 4).is_classified), (Some(3), Some(true)));
+        assert_eq!(order(&bench), [1, 4, 16]);
+    }
+
+    #[test]
+    fn a_race_that_is_not_resumed_counts_to_the_last_but_one_lap_before_the_flag() {
+        // Car 9 crashes on lap 7 and brings the flag out, car 5 on lap 3; car 16 is a lap down.
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        laps_until(&mut bench, &[(1, 80_000), (4, 82_000), (9, 81_000), (16, 99_000)], 1, 500_000);
+        laps_until(&mut bench, &[(5, 83_000)], 1, 170_000);
+        bench.arrive(505_000, Sample::from(position(5, at_ms(505_000), 5)));
+        flag(&mut bench, 510_000, "RED", 7);
+        assert_eq!(newest(&bench, 1).laps_completed, Some(6));
+        bench.arrive(2_000_000, session_status(2_000_000, "SESSION FINISHED", Some(7), None));
+        let said = [1, 9, 4, 16, 5].map(|car| {
+            let line = newest(&bench, car);
+            (line.position, line.laps_completed, line.is_classified)
+        });
+        let classified = |place, laps| (Some(place), Some(laps), Some(true));
+        assert_eq!(said[..4], [classified(1, 5), classified(2, 5), classified(3, 5), classified(4, 5)]);
+        assert_eq!(said[4].1, Some(2));
+        assert_eq!(statuses(&bench, [1, 4, 9, 16]), [ResultStatus::Finished; 4]);
+        // Of 44 laps or more: less than a quarter.
+        assert_eq!(newest(&bench, 1).points, Some(6.0));
+        bench.arrive(2_100_000, Sample::from(race_control(at_ms(2_100_000), "5 SECOND TIME PENALTY FOR CAR 9 (XXX) - SPEEDING")));
+        assert_eq!(order(&bench)[..3], [1, 4, 9], "10 s behind after five laps, and 5 s more: behind car 4's 10 s");
+    }
+
+    #[test]
+    fn a_race_that_is_resumed_counts_to_the_flag() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        laps_until(&mut bench, &[(1, 80_000), (4, 82_000)], 1, 500_000);
+        bench.arrive(510_000, session_status(510_000, "SESSION ABORTED", Some(7), None));
+        bench.arrive(900_000, session_status(900_000, "SESSION STARTED", Some(7), None));
+        flag(&mut bench, 1_000_000, "CHEQUERED", 7);
+        assert_eq!(newest(&bench, 1).laps_completed, Some(6));
+        assert_eq!(newest(&bench, 1).points, Some(6.0), "stopped and of few laps");
+    }
+
+    #[test]
+    fn of_a_race_stopped_on_lap_2_for_good_no_lap_counts_and_nobody_has_a_place() {
+        let mut bench = bench();
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        laps_until(&mut bench, &[(1, 80_000), (4, 82_000)], 1, 90_000);
+        flag(&mut bench, 100_000, "RED", 2);
+        assert_eq!(order(&bench), [1, 4]);
+        bench.arrive(2_000_000, session_status(2_000_000, "SESSION FINISHED", Some(2), None));
+        assert_eq!(order(&bench), Vec::<i32>::new());
+        assert_eq!([1, 4].map(|car| newest(&bench, car).is_classified), [None; 2]);
+    }
+
+    #[test]
+    fn an_aborted_start_may_take_a_lap_off_the_distance() {
+        let mut session = rules("Race", 2024, 69, Some(4_309), 60);
+        assert_eq!(session.scheduled_laps(SessionKind::Race), 69..=71);
+        for text in ["ABORTED START", "EXTRA FORMATION LAP"] {
+            session.starts.take_words(text);
+        }
+        assert_eq!(session.scheduled_laps(SessionKind::Race), 68..=71);
+    }
+
+    #[test]
+    fn a_race_whose_start_was_aborted_was_not_stopped() {
+        let points = |flag_on_lap_1: Option<&str>| {
+            let mut bench = bench();
+            bench.arrive(0, document("Race", "Race", 2025));
+            bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+            if let Some(shown) = flag_on_lap_1 {
+                flag(&mut bench, 2, shown, 1);
+            }
+            bench.arrive(3, session_status(3, "SESSION ABORTED", Some(1), None));
+            bench.arrive(1_000, session_status(1_000, "SESSION STARTED", Some(1), None));
+            laps_until(&mut bench, &[(1, 80_000), (4, 81_000)], 1, 500_000);
+            flag(&mut bench, 500_000, "CHEQUERED", 6);
+            newest(&bench, 1).points
+        };
+        assert_eq!((points(None), points(Some("RED"))), (Some(25.0), Some(6.0)));
+    }
+
+    #[test]
+    fn a_correction_of_the_cars_number_moves_the_penalty() {
+        let mut bench = race(5);
+        for (ms, words) in [(410_000, "5 SECOND TIME PENALTY FOR CAR 1"), (420_000, "CORRECTION: 5 SECOND TIME PENALTY FOR CAR 4")] {
+            bench.arrive(ms, Sample::from(race_control(at_ms(ms), &format!("FIA STEWARDS: {words} (XXX) - UNSAFE RELEASE"))));
+        }
+        assert_eq!([1, 4, 16].map(|car| newest(&bench, car).penalty_seconds), [0, 5, 0]);
+    }
+
+    #[test]
+    fn a_reinstated_car_has_its_place_again() {
+        let mut bench = race(5);
+        for (ms, words) in [(410_000, "CAR 1 (VER) DISQUALIFIED - TECHNICAL INFRINGEMENT"), (420_000, "CAR 1 (VER) REINSTATED")] {
+            bench.arrive(ms, Sample::from(race_control(at_ms(ms), &format!("FIA STEWARDS: {words}"))));
+            assert_eq!(order(&bench), if ms < 420_000 { vec![4, 16] } else { vec![1, 4, 16] });
+        }
+        assert_eq!((newest(&bench, 1).status, newest(&bench, 1).is_classified), (ResultStatus::Finished, Some(true)));
+    }
+
+    #[test]
+    fn a_published_line_of_a_disqualified_car_has_no_place() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, Sample::from(SessionResult { dsq: Some(true), ..result(16, Some(3), Some(0.0)) }));
+        let line = all(&bench, Basis::Official, 16)[0].1.clone();
+        assert_eq!((line.position, line.is_classified), (None, Some(false)));
+    }
+
+    /// An older version that is sent again is stale; one without an `_id` is as new as its arrival.
+    #[test]
+    fn a_published_result_is_corrected_by_the_newest_version() {
+        let mut bench = bench();
+        for (ms, place, id) in [(0, 1, Some(10)), (1, 2, None), (2, 1, Some(9)), (3, 3, None)] {
+            bench.arrive(ms, Sample::from(SessionResult { id, ..result(1, Some(place), None) }));
+        }
+        let places: Vec<_> = all(&bench, Basis::Official, 1).into_iter().map(|(_, line)| line.position).collect();
+        assert_eq!(places, [Some(1), Some(2), Some(3)]);
     }
 }

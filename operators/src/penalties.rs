@@ -5,6 +5,7 @@
 //! * A penalty is to be served until `PENALTY SERVED` names it: of several of the kind the one of the same seconds, then that of the same
 //!   reason, then the oldest. One of other seconds and for another reason is not meant.
 //! * `CORRECTION` and `UPDATE` replace a penalty and do not add one: that for the same reason, else the newest. One that was served stays so.
+//!   Where a car has none, and another has exactly that penalty, the number was corrected.
 //! * A penalty `CONVERTED` into another is replaced by it. Race control also says it without the word: a time penalty of what a drive-through
 //!   (20 s) or a stop-and-go (30 s) counts at the end, for the same reason as one that was not served (sporting regulations).
 //! * What is `RESCINDED`, `REVOKED` or the like is gone, and a car that is `REINSTATED` is no longer disqualified.
@@ -22,7 +23,20 @@ const DRIVE_THROUGH_SECONDS: i32 = 20;
 const STOP_AND_GO_SECONDS: i32 = 30;
 
 /// Words that take back what was decided.
-const TAKEN_BACK: [&str; 8] = ["RESCINDED", "REVOKED", "OVERTURNED", "ANNULLED", "CANCELLED", "WITHDRAWN", "SET ASIDE", "NO PENALTY FOR"];
+const TAKEN_BACK: [&str; 9] =
+    ["RESCINDED", "REVOKED", "OVERTURNED", "ANNULLED", "CANCELLED", "WITHDRAWN", "SET ASIDE", "NO LONGER", "NO PENALTY FOR"];
+
+/// Words between two penalties, and whether the new one stands behind them. Of several that fit the first is meant.
+const CONVERSIONS: [(&str, bool); 8] = [
+    ("CONVERTED FROM", false),
+    ("IN LIEU OF", false),
+    ("INSTEAD OF", false),
+    ("IN PLACE OF", false),
+    ("REPLACES", false),
+    ("CONVERTED", true),
+    ("REPLACED BY", true),
+    ("REPLACED WITH", true),
+];
 
 /// A penalty that race control has announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,10 +74,11 @@ impl Notice {
     /// What the message says of each car that it names, if it is about penalties at all.
     #[must_use]
     pub fn read(message: &RaceControlMessage) -> Option<Self> {
-        let says = |words: &str| message.text.contains(words);
+        let text = message.text.to_uppercase();
+        let says = |words: &str| text.contains(words);
         let is_taken_back = TAKEN_BACK.iter().any(|words| says(words));
         let is_about_a_lap = matches!(message.kind, MessageKind::LapDeleted | MessageKind::LapReinstated);
-        if says("DISQUALIF") && (is_taken_back || says("NO LONGER") || says("REINSTATED")) {
+        if says("DISQUALIF") && (is_taken_back || says("REINSTATED")) {
             return Some(Self::Reinstated);
         }
         if message.kind == MessageKind::Disqualified {
@@ -76,7 +91,7 @@ impl Notice {
         Some(match message.kind {
             MessageKind::PenaltyServed => Self::Served(penalty),
             _ if is_taken_back => Self::Rescinded(penalty),
-            _ => match conversion(&message.text, &penalty) {
+            _ => match conversion(&text, &penalty) {
                 Some(converted) => converted,
                 None if ["CORRECTION", "CORRECTED", "AMENDED", "UPDATE:"].iter().any(|words| says(words)) => Self::Corrected(penalty),
                 None => Self::Given(penalty),
@@ -87,12 +102,10 @@ impl Notice {
 
 /// What `text` converts into what: `DRIVE THROUGH PENALTY FOR CAR 1 (VER) CONVERTED TO 20 SECOND TIME PENALTY`.
 fn conversion(text: &str, penalty: &Penalty) -> Option<Notice> {
-    let (from, to) = if let Some((before, after)) = text.split_once("CONVERTED") {
-        if after.trim_start().starts_with("FROM") { (after, before) } else { (before, after) }
-    } else {
-        let (to, from) = ["IN LIEU OF", "INSTEAD OF", "IN PLACE OF"].iter().find_map(|words| text.split_once(words))?;
-        (from, to)
-    };
+    let (from, to) = CONVERSIONS.iter().find_map(|(words, is_new_behind)| {
+        let (before, behind) = text.split_once(words)?;
+        Some(if *is_new_behind { (before, behind) } else { (behind, before) })
+    })?;
     let from = named(from).map(|(kind, _)| kind);
     let (kind, seconds) = named(to).unwrap_or((penalty.kind, penalty.seconds));
     let seconds = seconds.or_else(|| from.and_then(seconds_at_the_end)).filter(|_| kind == PenaltyKind::Time);
@@ -212,6 +225,18 @@ impl Penalties {
         self.to_serve.iter().filter_map(seconds).sum()
     }
 
+    /// Whether a correction of `penalty` that names a car without one can mean this car: it has exactly that one to serve.
+    #[must_use]
+    pub fn has(&self, penalty: &Penalty) -> bool {
+        self.to_serve.contains(penalty)
+    }
+
+    /// Whether the car ever got a penalty that was not taken back.
+    #[must_use]
+    pub const fn has_any(&self) -> bool {
+        !self.to_serve.is_empty() || !self.served.is_empty()
+    }
+
     /// Whether nothing is left to be served.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -233,4 +258,128 @@ fn has_reason_of(other: &Penalty, penalty: &Penalty) -> bool {
 fn is_converted(other: &Penalty, penalty: &Penalty) -> bool {
     let at_the_end = seconds_at_the_end(other.kind);
     penalty.kind == PenaltyKind::Time && at_the_end.is_some() && at_the_end == penalty.seconds && has_reason_of(other, penalty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::race_control::RaceControlOperator;
+    use crate::testing::{Bench, at_ms, race_control};
+    use pitwall_schemas::raw::{RaceControl, Sample};
+
+    /// What is left of messages about car 1, each a second after the one before.
+    fn after(messages: &[&str]) -> Penalties {
+        after_arrivals(messages.iter().zip(0..).map(|(words, second)| (second, *words)))
+    }
+
+    fn after_arrivals<'a>(messages: impl IntoIterator<Item = (i64, &'a str)>) -> Penalties {
+        let mut bench = Bench::new(|graph| {
+            graph.publish(RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+        });
+        for ((second, words), arrival) in messages.into_iter().zip(1_000..) {
+            bench.arrive(arrival * 1_000, Sample::from(race_control(at_ms(second * 1_000), words)));
+        }
+        let mut penalties = Penalties::default();
+        for (header, message) in bench.facts::<RaceControlMessage>() {
+            if let Some(notice) = Notice::read(&message) {
+                assert_eq!(message.driver_numbers, [1], "{}", message.text);
+                penalties.take(header.event_time, notice);
+            }
+        }
+        penalties
+    }
+
+    fn seconds(messages: &[&str]) -> i32 {
+        after(messages).seconds(true)
+    }
+
+    #[test]
+    fn a_corrected_penalty_counts_as_it_is_after_the_correction() {
+        let given = "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 1 (VER) - CAUSING A COLLISION";
+        let other = "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - SPEEDING IN THE PIT LANE";
+        let corrected = "FIA STEWARDS: CORRECTION: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - CAUSING A COLLISION";
+        assert_eq!(seconds(&[given, corrected]), 5);
+        assert_eq!(seconds(&[given, "CORRECTION: FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - CAUSING A COLLISION"]), 5);
+        assert_eq!(seconds(&[given, other, corrected]), 10, "of two that for the same reason");
+        let for_another_reason = "CORRECTION: 10 SECOND TIME PENALTY FOR CAR 1 (VER) - FORCING ANOTHER DRIVER OFF THE TRACK";
+        assert_eq!(seconds(&[given, for_another_reason]), 10, "the reason was corrected");
+        assert_eq!(seconds(&[corrected]), 5, "the first message was not received");
+        let served = "FIA STEWARDS: PENALTY SERVED - 10 SECOND TIME PENALTY FOR CAR 1 (VER) - CAUSING A COLLISION";
+        assert_eq!(seconds(&[given, served, corrected]), 0, "it was served");
+    }
+
+    #[test]
+    fn two_penalties_are_two() {
+        let given = "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - TRACK LIMITS";
+        assert_eq!(seconds(&[given, given]), 10);
+    }
+
+    #[test]
+    fn a_converted_penalty_is_replaced_by_what_it_became() {
+        let drive_through = "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 1 (VER) - SPEEDING IN THE PIT LANE";
+        let stop_and_go = "FIA STEWARDS: 10 SECOND STOP/GO PENALTY FOR CAR 1 (VER) - SPEEDING IN THE PIT LANE";
+        for conversion in [
+            "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 1 (VER) CONVERTED TO 20 SECOND TIME PENALTY - SPEEDING IN THE PIT LANE",
+            "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 1 (VER) CONVERTED TO A TIME PENALTY",
+            "FIA STEWARDS: 20 SECOND TIME PENALTY FOR CAR 1 (VER) - CONVERTED FROM DRIVE THROUGH PENALTY",
+            "FIA STEWARDS: 20 SECOND TIME PENALTY FOR CAR 1 (VER) IN LIEU OF DRIVE THROUGH PENALTY",
+            "FIA STEWARDS: 20 SECOND TIME PENALTY FOR CAR 1 (VER) - SPEEDING IN THE PIT LANE",
+        ] {
+            let penalties = after(&[drive_through, conversion]);
+            assert_eq!((penalties.seconds(false), penalties.seconds(true)), (20, 20), "{conversion}");
+        }
+        let as_time = "FIA STEWARDS: 10 SECOND STOP/GO PENALTY FOR CAR 1 (VER) CONVERTED TO 30 SECOND TIME PENALTY";
+        assert_eq!(seconds(&[stop_and_go, as_time]), 30);
+        assert_eq!(seconds(&[as_time]), 30, "the first message was not received");
+        assert_eq!(seconds(&[drive_through, "20 SECOND TIME PENALTY FOR CAR 1 (VER) - CAUSING A COLLISION"]), 40, "for something else");
+        let time = "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - UNSAFE RELEASE";
+        assert_eq!(seconds(&[time, "5 SECOND TIME PENALTY FOR CAR 1 (VER) CONVERTED TO A 5 PLACE GRID PENALTY"]), 0);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_gone() {
+        let given = "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - TRACK LIMITS";
+        let other = "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 1 (VER) - UNSAFE RELEASE";
+        assert_eq!(seconds(&[given, other, "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) RESCINDED - TRACK LIMITS"]), 10);
+        assert_eq!(seconds(&[given, "FIA STEWARDS: PENALTY FOR CAR 1 (VER) REVOKED"]), 0);
+    }
+
+    #[test]
+    fn of_several_penalties_seconds_and_reason_tell_which_was_served() {
+        let five = "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - SPEEDING IN THE PIT LANE";
+        let ten = "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 1 (VER) - CAUSING A COLLISION";
+        let served = |words: &str| format!("FIA STEWARDS: PENALTY SERVED - {}", words.trim_start_matches("FIA STEWARDS: "));
+        for (given, first, left) in [([five, ten], ten, 5), ([ten, five], ten, 5), ([five, ten], five, 10), ([ten, five], five, 10)] {
+            assert_eq!(seconds(&[given[0], given[1], &served(first)]), left);
+        }
+        let limits = "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 1 (VER) - TRACK LIMITS";
+        let penalties = after(&[five, limits, &served(limits)]);
+        assert_eq!(penalties.to_serve[0].reason.as_deref(), Some("SPEEDING IN THE PIT LANE"), "of two of five seconds by the reason");
+        assert_eq!(seconds(&[five, &served(ten)]), 5, "that of which no message was received");
+        assert_eq!(seconds(&[five, "FIA STEWARDS: PENALTY SERVED - TIME PENALTY FOR CAR 1 (VER)"]), 0, "nothing says that it is another");
+    }
+
+    #[test]
+    fn a_reinstated_car_is_no_longer_disqualified() {
+        let out = "FIA STEWARDS: CAR 1 (VER) DISQUALIFIED - TECHNICAL NON COMPLIANCE";
+        assert!(after(&[out]).is_disqualified());
+        for back in [
+            "FIA STEWARDS: CAR 1 (VER) REINSTATED",
+            "FIA STEWARDS: DISQUALIFICATION OF CAR 1 (VER) OVERTURNED",
+            "CORRECTION: CAR 1 (VER) IS NO LONGER DISQUALIFIED",
+            "FIA STEWARDS: CAR 1 (VER) REINSTATED - DISQUALIFICATION RESCINDED",
+        ] {
+            assert!(!after(&[out, back]).is_disqualified(), "{back}");
+            assert!(!after_arrivals([(5, back), (0, out)]).is_disqualified(), "{back}: the first message arrives last");
+            assert!(after(&[out, back, "FIA STEWARDS: CAR 1 (VER) DISQUALIFIED - AFTER APPEAL"]).is_disqualified());
+        }
+        assert!(after(&[out, "CAR 1 (VER) TIME 1:25.936 WILL BE REINSTATED"]).is_disqualified(), "a lap was");
+    }
+
+    #[test]
+    fn messages_beyond_the_limit_push_out_the_oldest() {
+        let words: Vec<String> = (0..NOTICES_MAX + 3).map(|number| format!("1 SECOND TIME PENALTY FOR CAR 1 (VER) - {number}")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        assert_eq!(seconds(&words), NOTICES_MAX as i32);
+    }
 }

@@ -4,7 +4,7 @@
 //! Rules of a race, with their source:
 //! * Order: the timing line's (OpenF1 #194), then retired cars by laps completed. After the end all cars go by laps completed and then
 //!   by when they completed the last of them, so that a car that stops on the last lap is ahead of those lapped (sporting regulations; so
-//!   it was at 30 races from 2006 to 2023, f1db).
+//!   it was at each of 25 races from 2006 to 2023 where it mattered, Ergast).
 //! * Classified: a car that completed at least 9/10 of the winner's laps, rounded down (sporting regulations): Norris, 64 of 72 laps, was
 //!   18th at Zandvoort in 2025. A car is said not to be when its laps are known to be fewer and it has retired or taken the flag; after a
 //!   join in mid-race OpenF1's lap numbers may be too low for all cars alike, and then only that a car is classified can be told.
@@ -12,12 +12,13 @@
 //!   before the lap on which the red flag was shown (sporting regulations: 44 of 46 laps at Suzuka in 2014). Cars that completed it have
 //!   finished, whatever became of them on the two laps that do not count. When it cannot be told which lap that is nobody has a place.
 //! * Penalties not served are added to the car's time, so that it loses places and the cars behind gain them; a drive-through not served
-//!   by the end counts 20 s, a stop-and-go 30 s (sporting regulations); what is left to be served tell [`penalties`](crate::penalties).
+//!   by the end counts 20 s, a stop-and-go 30 s (sporting regulations). What is left to be served: [`penalties`](crate::penalties).
 //!   Laps come before time: a penalty never puts a car behind one with fewer laps. The time is the gap to the leader, after the end that
 //!   of the last crossings. A car whose time is unknown stays.
 //! * A disqualified car has no place, and those behind move up.
-//! * Did not start: the tower says so ([`timing`](crate::timing)); or the race start was seen, the car began no lap while the leader completed [`NOT_STARTED_AFTER_LAPS`], no gap was ever
-//!   sent of it, and laps are sent of most cars. It has no place, no lap and no points.
+//! * Did not start: the tower says so ([`timing`](crate::timing)); or the race start was seen, the car began no lap while the leader
+//!   completed [`NOT_STARTED_AFTER_LAPS`], no gap was ever sent of it, and laps are sent of most cars. It has no place, no lap and no
+//!   points.
 //! * Points: 25-18-15-12-10-8-6-4-2-1, a sprint's 8 to 1; from 2019 to 2024 one for the fastest lap to a car in the first ten of a race.
 //!   A race that ends early gives fewer from 2022: none with less than two laps under green, then by 25, 50 and 75 % of the distance.
 //!   Before the end they are those of a full distance; so they are when the flag falls in a race whose start was seen and that was never

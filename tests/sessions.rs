@@ -355,6 +355,7 @@ fn a_join_in_mid_race_declares_what_it_missed_and_invents_nothing() {
     );
     assert_eq!(played.order(Basis::Provisional), Vec::<i32>::new());
     let lines = played.classification(Basis::Provisional);
+    assert!(lines.values().all(|(_, line)| line.is_classified == Some(true)), "all took the flag with nine tenths of the leader's laps");
     // Both stewards' penalties came after the flag and were never served.
     assert_eq!([18, 87].map(|car| lines[&car].1.penalty_seconds), [5, 5]);
     // 58 laps are three quarters of most races, not of all, and no document names the circuit.

@@ -287,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn a_disqualified_driver_adds_nothing_and_his_teams_sum_stays_known() {
+        let mut bench = race();
+        bench.arrive(3_000, Sample::from(race_control(at_ms(3_000), "FIA STEWARDS: CAR 4 (NOR) DISQUALIFIED - TECHNICAL INFRINGEMENT")));
+        let stands = |name| newest(&bench, name).points_as_it_stands;
+        // Car 81 moves up to the first place.
+        assert_eq!([stands("4"), stands("81"), stands("McLaren")], [Some(275.0), Some(309.0), Some(584.0)]);
+    }
+
+    #[test]
     fn without_a_session_nothing_stands_as_it_is_now() {
         let mut bench = Bench::new(crate::join);
         bench.arrive(0, standing(81, 284.0));

@@ -18,6 +18,7 @@ pub mod laps;
 pub mod line_crossings;
 pub mod odometer;
 pub mod overtakes;
+pub mod penalties;
 pub mod pit_passes;
 pub mod pit_stops;
 pub mod position_check;

@@ -6,5 +6,6 @@
 
 mod missing;
 mod raw;
+mod results;
 mod support;
 mod versions;

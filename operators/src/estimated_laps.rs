@@ -115,10 +115,10 @@ impl Operator for EstimatedLapsOperator {
 impl Handle<TrackStatus> for EstimatedLapsOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, EstimatedLap>) {
         state.is_race |= status.lap_number.is_some();
+        if let Some(started_at) = status.started_at.filter(|_| state.is_race && state.started.is_none()) {
+            state.started = Some((started_at, context.causes().to_vec()));
+        }
         match status.session {
-            SessionState::Started if state.is_race && state.started.is_none() => {
-                state.started = Some((context.event_time(), context.causes().to_vec()));
-            }
             SessionState::Finished if state.is_race && state.finished_at.is_none() => state.finished_at = Some(context.event_time()),
             _ => {}
         }

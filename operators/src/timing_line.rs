@@ -16,7 +16,7 @@
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
-use pitwall_schemas::facts::{Channel, LineSource, SessionState, Telemetry, TimingLine, TrackStatus};
+use pitwall_schemas::facts::{Channel, LineSource, Telemetry, TimingLine, TrackStatus};
 use pitwall_schemas::raw::Lap;
 use serde::{Deserialize, Serialize};
 
@@ -355,11 +355,8 @@ impl Handle<TrackStatus> for TimingLineOperator {
         }
         // Only in a race does race control count laps, and only there do cars start from a grid.
         state.is_race |= status.lap_number.is_some();
-        if !state.is_race || status.session != SessionState::Started || !state.start_causes.is_empty() {
-            return;
-        }
+        let Some(started_at) = status.started_at.filter(|_| state.is_race && state.start_causes.is_empty()) else { return };
         state.start_causes = context.causes().to_vec();
-        let started_at = context.event_time();
         state.started_at = Some(started_at);
         for (_, car) in state.cars.iter_mut() {
             car.stood = car.recent.iter().rev().find(|fix| fix.date <= started_at).copied();

@@ -121,7 +121,7 @@ impl CompletenessOperator {
 
 impl Operator for CompletenessOperator {
     const NAME: &'static str = "completeness";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Completeness;
     type State = State;
 

@@ -103,7 +103,7 @@ fn line_error_ms(error_m: i32, began: i32, ended: i32) -> i32 {
 
 impl Operator for EstimatedLapsOperator {
     const NAME: &'static str = "estimated_laps";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = EstimatedLap;
     type State = State;
 
@@ -115,12 +115,18 @@ impl Operator for EstimatedLapsOperator {
 impl Handle<TrackStatus> for EstimatedLapsOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, EstimatedLap>) {
         state.is_race |= status.lap_number.is_some();
-        if let Some(started_at) = status.started_at.filter(|_| state.is_race && state.started.is_none()) {
-            state.started = Some((started_at, context.causes().to_vec()));
+        if !state.is_race {
+            return;
         }
-        match status.session {
-            SessionState::Finished if state.is_race && state.finished_at.is_none() => state.finished_at = Some(context.event_time()),
-            _ => {}
+        let start = status.started_at.filter(|start| state.started.as_ref().is_none_or(|(known, _)| known != start));
+        if let Some(started_at) = start
+            && state.started.replace((started_at, context.causes().to_vec())).is_some()
+        {
+            // What was driven since an aborted start are no laps of the race.
+            state.cars = ByDriver::default();
+        }
+        if status.session == SessionState::Finished && state.finished_at.is_none() {
+            state.finished_at = Some(context.event_time());
         }
     }
 }

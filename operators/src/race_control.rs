@@ -31,6 +31,8 @@ use pitwall_schemas::facts::{Flag, MessageKind, PenaltyKind, RaceControlMessage}
 use pitwall_schemas::raw::RaceControl;
 use serde::{Deserialize, Serialize};
 
+use crate::known::AHEAD_OF_ARRIVAL_MAX;
+
 mod words;
 
 use words::{Words, moment};
@@ -38,12 +40,15 @@ use words::{Words, moment};
 /// Seconds that stand in place of a drive-through and of a stop-and-go that can no longer be served (sporting regulations).
 const IN_PLACE_OF: [(PenaltyKind, i32); 2] = [(PenaltyKind::DriveThrough, 20), (PenaltyKind::StopAndGo, 30)];
 
+/// Longest message that is read, bytes: one that names every car has 400.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1_024;
+
 /// Reads race control's messages.
 #[derive(Debug, Clone, Copy)]
 pub struct RaceControlOperator {
     /// Messages of one session at most. Another is rejected: long sessions have 300.
     pub messages_max: usize,
-    /// Longest message, bytes. A longer one is rejected: one that names every car has 400.
+    /// Longest message, bytes. A longer one is rejected.
     pub message_bytes_max: usize,
     /// How soon after it a message about cars with the same words is the same one, ms.
     pub doubled_ms: i64,
@@ -51,7 +56,7 @@ pub struct RaceControlOperator {
 
 impl Default for RaceControlOperator {
     fn default() -> Self {
-        Self { messages_max: 4_096, message_bytes_max: 1_024, doubled_ms: 10_000 }
+        Self { messages_max: 4_096, message_bytes_max: MESSAGE_BYTES_MAX, doubled_ms: 10_000 }
     }
 }
 
@@ -365,7 +370,7 @@ const fn is_judged(kind: MessageKind) -> bool {
     )
 }
 
-fn read(message: &RaceControl, text: &str, words: &Words, message_number: i32) -> RaceControlMessage {
+fn read(message: &RaceControl, date: Micros, words: &Words, message_number: i32) -> RaceControlMessage {
     let mut driver_numbers = words.cars(false);
     if let Some(driver_number) = message.driver_number.filter(|number| !driver_numbers.contains(number)) {
         driver_numbers.push(driver_number);
@@ -399,12 +404,12 @@ fn read(message: &RaceControl, text: &str, words: &Words, message_number: i32) -
         qualifying_phase: message.qualifying_phase,
         concerned_lap: words.number_after("LAP").filter(|_| is_judged),
         concerned_time_ms: words.time_ms().filter(|_| is_about_a_lap),
-        concerned_at: words.clock().filter(|_| is_judged).and_then(|clock| moment(clock, message.date)),
+        concerned_at: words.clock().filter(|_| is_judged).and_then(|clock| moment(clock, date)),
         turn: words.number_after("TURN").filter(|_| has_turn),
         penalty,
         penalty_seconds,
         reason: words.reason().filter(|_| is_judged),
-        text: text.to_owned(),
+        text: message.message.clone().unwrap_or_default(),
         track_limits: None,
         yellow_sectors: Vec::new(),
         double_yellow_sectors: Vec::new(),
@@ -443,7 +448,10 @@ impl Handle<RaceControl> for RaceControlOperator {
         if state.seen.len() >= self.messages_max && !state.seen.contains(&key(message, &words)) {
             return context.reject(format!("race control has sent more than {} messages", self.messages_max));
         }
-        let mut fact = read(message, text, &words, state.messages + 1);
+        // A date well after the arrival is an error of the feed.
+        let now = context.now();
+        let date = if message.date.since(now) > AHEAD_OF_ARRIVAL_MAX { now } else { message.date };
+        let mut fact = read(message, date, &words, state.messages + 1);
         if state.is_known(message, &fact, &words, self) {
             return;
         }
@@ -464,7 +472,7 @@ impl Handle<RaceControl> for RaceControlOperator {
         fact.open_investigations = state.open.len() as i32;
         fact.penalties_to_serve = state.penalties.iter().filter(|penalty| penalty.is_to_serve()).count() as i32;
         fact.unknown_messages = state.unknown_messages;
-        context.emit(fact);
+        context.draft(fact).at(date).emit();
     }
 }
 
@@ -473,6 +481,7 @@ mod tests {
     use super::*;
     use crate::testing::{Bench, at_ms, race_control};
     use pitwall_schemas::raw::Sample;
+    use proptest::prelude::*;
 
     fn play(messages: impl IntoIterator<Item = RaceControl>) -> Bench {
         let mut bench = Bench::new(|graph| {
@@ -670,4 +679,309 @@ mod tests {
             assert_eq!(read, [(MessageKind::Penalty, kind, seconds, 1), (MessageKind::PenaltyServed, kind, seconds, 0)], "{words}");
         }
     }
+
+    fn kinds(texts: &[&str]) -> Vec<MessageKind> {
+        said(texts).into_iter().map(|fact| fact.kind).collect()
+    }
+
+    #[test]
+    fn the_order_for_a_restart_names_every_car_in_its_order() {
+        let facts = said(&["ORDER FOR RESTART: 4, 12, 63, 1", "RESUMPTION ORDER: 81 (PIA), 4 (NOR) AND 44 (HAM)"]);
+        assert!(facts.iter().all(|fact| fact.kind == MessageKind::OrderForRestart));
+        assert_eq!([&facts[0].driver_numbers[..], &facts[1].driver_numbers[..]], [&[4, 12, 63, 1][..], &[81, 4, 44][..]]);
+    }
+
+    #[test]
+    fn a_restart_is_told_from_what_goes_before_it() {
+        let texts = [
+            "SAFETY CAR LIGHTS ON",
+            "ROLLING START PROCEDURE",
+            "ROLLING START",
+            "STANDING START PROCEDURE",
+            "STANDING START",
+            "RACE WILL RESUME AT 15:33 - STANDING START PROCEDURE",
+            "RACE WILL NOT BE RESUMED",
+            "Q3 WILL NOT BE STARTED",
+            "START ABORTED - EXTRA FORMATION LAP",
+            "FORMATION LAP WILL START AT THE PRESCRIBED TIME",
+            "RACE START",
+        ];
+        let expected = [
+            MessageKind::SafetyCarLights,
+            MessageKind::RollingStartProcedure,
+            MessageKind::RollingStart,
+            MessageKind::StandingStartProcedure,
+            MessageKind::StandingStart,
+            MessageKind::Resumption,
+            MessageKind::NotResumed,
+            MessageKind::NotHeld,
+            MessageKind::StartAborted,
+            MessageKind::FormationLap,
+            MessageKind::RaceStart,
+        ];
+        assert_eq!(kinds(&texts), expected);
+    }
+
+    #[test]
+    fn words_of_2026_are_known_and_the_overtake_mode_holds_until_it_is_disabled() {
+        let facts = said(&[
+            "OVERTAKE ENABLED",
+            "LAPPED CARS MAY NOW OVERTAKE THE SAFETY CAR: 81, 14, 87",
+            "STRAIGHT MODE - LOW GRIP",
+            "LOW GRIP CONDITIONS",
+            "OVERTAKE DISABLED",
+            "CAR 43 (COL) WILL START FROM THE PIT LANE",
+        ]);
+        let read: Vec<_> = facts.iter().map(|fact| (fact.kind, fact.is_overtake_enabled)).collect();
+        assert_eq!(
+            read,
+            [
+                (MessageKind::OvertakeEnabled, Some(true)),
+                (MessageKind::LappedCarsMayOvertake, Some(true)),
+                (MessageKind::StraightMode, Some(true)),
+                (MessageKind::Grip, Some(true)),
+                (MessageKind::OvertakeDisabled, Some(false)),
+                (MessageKind::PitLaneStart, Some(false)),
+            ]
+        );
+        assert_eq!((&facts[1].driver_numbers[..], &facts[5].driver_numbers[..]), (&[81, 14, 87][..], &[43][..]));
+    }
+
+    #[test]
+    fn a_reason_never_decides_what_a_message_says() {
+        let facts = said(&[
+            "TURN 1 INCIDENT INVOLVING CAR 5 (BOR) NOTED - FAILING TO SERVE TIME PENALTY CORRECTLY",
+            "FIA STEWARDS: INCIDENT INVOLVING CAR 5 (BOR) UNDER INVESTIGATION - PENALTY SERVED INCORRECTLY",
+            "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 5 (BOR) - FAILING TO SERVE DRIVE THROUGH PENALTY",
+            "INCIDENT INVOLVING CAR 6 (HAD) NOTED - SAFETY CAR INFRINGEMENT (16:26:02)",
+            "INCIDENT INVOLVING CAR 7 (DOO) NOTED - CROSSING THE WHITE LINE AT PIT EXIT",
+        ]);
+        let read: Vec<_> = facts.iter().map(|fact| (fact.kind, fact.penalty, fact.reason.as_deref())).collect();
+        assert_eq!(
+            read,
+            [
+                (MessageKind::IncidentNoted, None, Some("FAILING TO SERVE TIME PENALTY CORRECTLY")),
+                (MessageKind::UnderInvestigation, None, Some("PENALTY SERVED INCORRECTLY")),
+                (MessageKind::Penalty, Some(PenaltyKind::Time), Some("FAILING TO SERVE DRIVE THROUGH PENALTY")),
+                (MessageKind::IncidentNoted, None, Some("SAFETY CAR INFRINGEMENT")),
+                (MessageKind::IncidentNoted, None, Some("CROSSING THE WHITE LINE AT PIT EXIT")),
+            ]
+        );
+        assert!(facts[3].concerned_at.is_some());
+    }
+
+    #[test]
+    fn no_further_action_in_other_words_closes_the_incident() {
+        let noted = "TURN 2 INCIDENT INVOLVING CARS 1 (VER) AND 63 (RUS) NOTED - CAUSING A COLLISION";
+        for closing in [
+            "FIA STEWARDS: TURN 2 INCIDENT INVOLVING CARS 63 (RUS) AND 1 (VER) REVIEWED NO FURTHER INVESTIGATION - CAUSING A COLLISION",
+            "FIA STEWARDS: TURN 2 INCIDENT INVOLVING CARS 1 (VER) AND 63 (RUS) REVIEWED NO FURTHER INVESTIGATION",
+            "FIA STEWARDS: INCIDENT INVOLVING CARS 63 (RUS), 1 (VER) - NO FURTHER ACTION - CAUSING A COLLISION",
+            "FIA STEWARDS: TURN 2 INCIDENT INVOLVING CARS 63 (RUS) AND 1 (VER) - NO FURTHER ACTION",
+            "FIA STEWARDS: NO FURTHER ACTION FOR CARS 63 (RUS) AND 1 (VER)",
+            "FIA STEWARDS: TURN 2 INCIDENT INVOLVING CAR 63 (RUS) NO FURTHER ACTION - CAUSING A COLLISION",
+            "FIA STEWARDS: TURN 2 INCIDENT INVOLVING CARS 63 (RUS) AND 1 (VER) REVIEWED NO INFRINGEMENT",
+        ] {
+            let facts = said(&[noted, closing]);
+            let read: Vec<_> = facts.iter().map(|fact| (fact.kind, fact.open_investigations)).collect();
+            assert_eq!(read, [(MessageKind::IncidentNoted, 1), (MessageKind::NoFurtherAction, 0)], "{closing}");
+        }
+        for other in [
+            "FIA STEWARDS: TURN 4 INCIDENT INVOLVING CARS 63 (RUS) AND 1 (VER) NO FURTHER ACTION",
+            "FIA STEWARDS: TURN 2 INCIDENT INVOLVING CARS 63 (RUS) AND 1 (VER) NO FURTHER ACTION - IMPEDING",
+            "FIA STEWARDS: INCIDENT INVOLVING CAR 63 (RUS) NO FURTHER ACTION",
+            "FIA STEWARDS: TURN 2 INCIDENT INVOLVING CARS 4 (NOR) AND 1 (VER) NO FURTHER ACTION - CAUSING A COLLISION",
+        ] {
+            assert_eq!(said(&[noted, other])[1].open_investigations, 1, "{other}");
+        }
+    }
+
+    #[test]
+    fn two_incidents_of_the_same_cars_are_told_apart_by_their_turn_and_time_of_day() {
+        let facts = said(&[
+            "TURN 1 INCIDENT INVOLVING CARS 1 (VER) AND 44 (HAM) NOTED - CAUSING A COLLISION",
+            "TURN 4 INCIDENT INVOLVING CARS 44 (HAM) AND 1 (VER) NOTED - CAUSING A COLLISION",
+            "FIA STEWARDS: TURN 4 INCIDENT INVOLVING CARS 1 (VER) AND 44 (HAM) UNDER INVESTIGATION",
+            "INCIDENT INVOLVING CAR 6 (HAD) NOTED - TRACK LIMITS (16:26:02)",
+            "INCIDENT INVOLVING CAR 6 (HAD) NOTED - TRACK LIMITS (16:31:10)",
+            "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 6 (HAD) (16:26:02)",
+            "LAP 1 TURN 1 INCIDENT NOTED",
+            "FIA STEWARDS: LAP 1 TURN 1 INCIDENT REVIEWED NO FURTHER INVESTIGATION",
+        ]);
+        assert_eq!(facts.iter().map(|fact| fact.open_investigations).collect::<Vec<_>>(), [1, 2, 2, 3, 4, 3, 4, 3]);
+    }
+
+    #[test]
+    fn a_corrected_or_converted_penalty_stands_in_place_of_the_one_before() {
+        let first = "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE";
+        let drive_through = "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE";
+        for (given, then, seconds) in [
+            (first, "CORRECTION: 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE", 5),
+            (first, "FIA STEWARDS: CORRECTION: 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE", 5),
+            (first, "CORRECTION: FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 44 (HAM)", 5),
+            (first, "FIA STEWARDS: UPDATE: 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE", 5),
+            (first, "CORRECTION: 10 SECOND TIME PENALTY FOR CAR 4 (NOR) - SPEEDING IN THE PIT LANE", 10),
+            (drive_through, "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 44 (HAM) CONVERTED TO 20 SECOND TIME PENALTY", 20),
+            (drive_through, "FIA STEWARDS: 20 SECOND TIME PENALTY FOR CAR 44 (HAM) IN LIEU OF DRIVE THROUGH PENALTY", 20),
+            (drive_through, "FIA STEWARDS: 20 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE", 20),
+        ] {
+            let facts = said(&["FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - IMPEDING", given, then]);
+            let last = &facts[2];
+            let read = (last.kind, last.penalty, last.penalty_seconds, last.corrects, last.concerned_message, last.penalties_to_serve);
+            assert_eq!(read, (MessageKind::Penalty, Some(PenaltyKind::Time), Some(seconds), true, Some(2), 2), "{then}");
+        }
+        let facts = said(&[first, "FIA STEWARDS: 20 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE"]);
+        assert_eq!((facts[1].corrects, facts[1].penalties_to_serve), (false, 2), "no drive-through was given");
+    }
+
+    #[test]
+    fn a_penalty_and_a_disqualification_can_be_taken_back() {
+        let facts = said(&[
+            "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE",
+            "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 44 (HAM) RESCINDED",
+            "FIA STEWARDS: CAR 44 (HAM) DISQUALIFIED - TECHNICAL NON COMPLIANCE",
+            "FIA STEWARDS: CAR 44 (HAM) REINSTATED",
+            "FIA STEWARDS: DISQUALIFICATION OF CAR 44 (HAM) OVERTURNED",
+            "CAR 44 (HAM) TIME 1:23.456 WILL BE REINSTATED",
+        ]);
+        let read: Vec<_> = facts.iter().map(|fact| (fact.kind, fact.penalties_to_serve)).collect();
+        assert_eq!(
+            read,
+            [
+                (MessageKind::Penalty, 1),
+                (MessageKind::PenaltyWithdrawn, 0),
+                (MessageKind::Disqualified, 0),
+                (MessageKind::Reinstated, 0),
+                (MessageKind::Reinstated, 0),
+                (MessageKind::LapReinstated, 0),
+            ]
+        );
+        assert_eq!(facts[1].concerned_message, Some(1));
+    }
+
+    #[test]
+    fn of_two_penalties_the_one_of_those_seconds_and_that_reason_is_served() {
+        let facts = said(&[
+            "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - SPEEDING IN THE PIT LANE",
+            "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 44 (HAM) - CAUSING A COLLISION",
+            "FIA STEWARDS: PENALTY SERVED - 10 SECOND TIME PENALTY FOR CAR 44 (HAM) - CAUSING A COLLISION",
+            "FIA STEWARDS: PENALTY SERVED - 5 SECOND TIME PENALTY FOR CAR 44 (HAM) (15:49:21)",
+        ]);
+        let read: Vec<_> = facts.iter().map(|fact| (fact.concerned_message, fact.penalties_to_serve)).collect();
+        assert_eq!(read, [(None, 1), (None, 2), (Some(2), 1), (Some(1), 0)]);
+    }
+
+    #[test]
+    fn a_message_about_cars_sent_twice_is_one_and_a_flag_shown_again_is_two() {
+        let penalty = "FIA STEWARDS: 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - IMPEDING";
+        let as_other = RaceControl { category: Some("CarEvent".into()), driver_number: Some(44), ..race_control(at_ms(0), penalty) };
+        let again = |ms| RaceControl { id: Some(7_777), ..race_control(at_ms(ms), penalty) };
+        let yellow = |ms| flag(ms, "YELLOW", Some(5));
+        let bench = play([again(0), as_other, again(3_000), yellow(4_000), yellow(5_000), again(20_000)]);
+        let facts = bench.facts::<RaceControlMessage>();
+        let read: Vec<_> = facts.iter().map(|(_, fact)| (fact.message_number, fact.penalties_to_serve)).collect();
+        assert_eq!(read, [(1, 1), (2, 1), (3, 1), (4, 2)]);
+    }
+
+    #[test]
+    fn a_message_is_read_by_its_words_whatever_its_category() {
+        let facts =
+            said(&["RED FLAG", "TRACK CLEAR", "CHEQUERED FLAG", "DOUBLE YELLOW IN TRACK SECTOR 5", "VSC ENDING", "YELLOW IN PIT LANE"]);
+        let read: Vec<_> = facts.iter().map(|fact| (fact.kind, fact.flag, fact.sector)).collect();
+        assert_eq!(
+            read,
+            [
+                (MessageKind::Flag, Some(Flag::Red), None),
+                (MessageKind::Flag, Some(Flag::Clear), None),
+                (MessageKind::Flag, Some(Flag::Chequered), None),
+                (MessageKind::Flag, Some(Flag::DoubleYellow), Some(5)),
+                (MessageKind::VscEnding, None, None),
+                (MessageKind::PitLane, None, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_red_flag_ends_the_flags_of_the_sectors_and_so_does_its_end() {
+        let started = RaceControl { category: Some("SessionStatus".into()), ..race_control(at_ms(3), "SESSION STARTED") };
+        let messages =
+            [flag(0, "YELLOW", Some(7)), flag(1, "RED", None), flag(2, "DOUBLE YELLOW", Some(8)), started, flag(4, "YELLOW", Some(9))];
+        let sectors: Vec<_> = play(messages)
+            .facts::<RaceControlMessage>()
+            .into_iter()
+            .map(|(_, fact)| [fact.yellow_sectors, fact.double_yellow_sectors].concat())
+            .collect();
+        assert_eq!(sectors, [vec![7], vec![], vec![8], vec![], vec![9]]);
+    }
+
+    #[test]
+    fn a_session_status_is_known_as_the_feed_names_it_and_as_openf1_does() {
+        for words in ["SESSION STARTED", "Started", "Inactive", "SESSION ABORTED", "Finished", "SESSION FINALISED", "Ends"] {
+            let message = RaceControl { category: Some("SessionStatus".into()), ..race_control(at_ms(0), words) };
+            assert_eq!(play([message]).facts::<RaceControlMessage>()[0].1.kind, MessageKind::SessionStatus, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_message_dated_a_day_ahead_is_of_the_moment_of_its_arrival() {
+        let text = "CAR 14 (ALO) LAP DELETED - TRACK LIMITS AT TURN 19 LAP 6 12:55:00";
+        let bench = play([race_control(at_ms(86_400_000), text)]);
+        let (header, fact) = bench.facts::<RaceControlMessage>().remove(0);
+        assert_eq!((header.event_time, fact.concerned_at), (at_ms(0), Some(at_ms(-300_000))));
+    }
+
+    proptest! {
+        /// Words are data: whatever they are they are read, and read alike however they are written.
+        #[test]
+        fn any_words_are_read(words in prop::collection::vec(prop::sample::select(WORDS), 0..12), noise in "\\PC{0,12}") {
+            let text = format!("{} {noise}", words.join(" "));
+            let facts = said(&[&text]);
+            prop_assert_eq!(facts.len(), 1);
+            prop_assert!(facts[0].driver_numbers.iter().all(|number| (1..=99).contains(number)));
+            let spaced = said(&[&words.join("  ").to_lowercase()]);
+            prop_assert_eq!(spaced[0].kind, said(&[&words.join(" ")])[0].kind);
+        }
+    }
+
+    const WORDS: &[&str] = &[
+        "FIA",
+        "STEWARDS:",
+        "FIA STEWARDS:",
+        "CORRECTION:",
+        "-",
+        " - ",
+        "CAR",
+        "CARS",
+        "4",
+        "44",
+        "(NOR)",
+        "AND",
+        "PENALTY",
+        "TIME",
+        "5 SECOND",
+        "FOR CAR",
+        "SERVED",
+        "CONVERTED",
+        "TO",
+        "FROM",
+        "INCIDENT",
+        "NOTED",
+        "NO FURTHER",
+        "(16:26:02)",
+        "16:26:02",
+        "(",
+        ")",
+        ":",
+        "",
+        "LAP",
+        "TURN",
+        "DELETED",
+        "ORDER FOR RESTART:",
+        "1:17.188",
+        "SAFETY CAR",
+        "IN THIS LAP",
+        "RED FLAG",
+        "SECTOR",
+        "99999999999",
+    ];
 }

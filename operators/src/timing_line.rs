@@ -333,7 +333,7 @@ fn say(state: &mut State, line: TimingLine, causes: &[u64], context: &mut Contex
 
 impl Operator for TimingLineOperator {
     const NAME: &'static str = "timing_line";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = TimingLine;
     type State = State;
 
@@ -355,7 +355,7 @@ impl Handle<TrackStatus> for TimingLineOperator {
         }
         // Only in a race does race control count laps, and only there do cars start from a grid.
         state.is_race |= status.lap_number.is_some();
-        let Some(started_at) = status.started_at.filter(|_| state.is_race && state.start_causes.is_empty()) else { return };
+        let Some(started_at) = status.started_at.filter(|start| state.is_race && state.started_at != Some(*start)) else { return };
         state.start_causes = context.causes().to_vec();
         state.started_at = Some(started_at);
         for (_, car) in state.cars.iter_mut() {

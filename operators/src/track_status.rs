@@ -15,10 +15,11 @@
 //! * `SESSION STARTED` is the start unless the session was going before: then it is resumed, and keeps its start. It was going when it was
 //!   stopped by a red flag, when race control counts a second lap or announces a resumption, as a late join sees it.
 //! * A race that was stopped on its first lap without a red flag, or whose start race control calls aborted, starts with its next start. So
-//!   does one that is said to start again a minute later, and still counts lap 1: that
-//!   the first start was aborted is said then.
-//! * `WILL RESUME` tells that the session stands still, `WILL NOT BE RESUMED` that it has finished. What has finished is not aborted, and
-//!   is inactive only in name.
+//!   does one that is said to start again a minute later and still counts lap 1: that the first start was aborted is said then.
+//! * `WILL RESUME` tells that the session stands still, `WILL NOT BE RESUMED` that it has finished. What has finished is neither aborted nor
+//!   inactive afterwards.
+//! * The lap that race control counts, compared with the leader's in `laps`, tells by how much OpenF1's numbers are behind after a late join.
+//!   It counts when the next lap's document shows that it was sent while that lap was under way.
 //! * Without a session status a lap that has begun tells that the session has started: lap 1 of a race with its date.
 //!
 //! A message is news of its sector, of the whole track or of the session when it is as new as the newest about that
@@ -33,7 +34,7 @@ use pitwall_schemas::raw::{Lap, RaceControl};
 use serde::{Deserialize, Serialize};
 
 use crate::known::{AHEAD_OF_ARRIVAL_MAX, Known, Version, in_order};
-use crate::race_control::{is_about_another_series, kind, session_status};
+use crate::race_control::{MESSAGE_BYTES_MAX, is_about_another_series, kind, session_status};
 
 /// Highest marshalling sector; the longest circuit has about 30.
 const SECTOR_MAX: i32 = 64;
@@ -83,6 +84,10 @@ pub struct State {
     track_news: News,
     sector_news: BTreeMap<i32, News>,
     session_news: News,
+    /// When the newest status of the session was sent.
+    session_at: Option<Micros>,
+    /// The newest words that imply one.
+    implied_news: News,
 }
 
 /// A yellow flag, and the ledger record that showed it.
@@ -136,6 +141,11 @@ struct Laps {
 impl Laps {
     const fn is_race(&self) -> bool {
         self.counted.is_some()
+    }
+
+    /// Whether a car has begun a second lap since `start`.
+    fn has_begun_a_second(&self, start: Micros) -> bool {
+        self.begun.is_some_and(|(number, since)| number >= 2 && since > start)
     }
 
     /// Takes race control's count at `date`.
@@ -274,7 +284,7 @@ impl State {
                 self.end_safety_car(LastLap::Leader(raw.lap_number.or_else(|| self.lap_number())), date, seq);
             }
             MessageKind::RollingStart if self.ending.is_none() && self.is_behind_the_safety_car() => {
-                self.end_safety_car(LastLap::Queue, date, seq)
+                self.end_safety_car(LastLap::Queue, date, seq);
             }
             _ => {}
         }
@@ -341,6 +351,7 @@ impl State {
         let Message { date, seq, raw } = *message;
         if !is_said_to_resume && self.is_start(date, raw.qualifying_phase) {
             self.start = Start::default();
+            self.laps.second_at = self.laps.second_at.filter(|second| *second > date);
             self.start.at.take(Some(date), seq);
             self.is_over = Known::default();
         }
@@ -368,11 +379,13 @@ impl State {
             _ if is_next_phase => true,
             (SessionState::Finished, _) => !self.laps.is_race(),
             (_, None) => !was_going,
-            (_, Some(start)) if self.laps.is_race() => {
-                let is_another = date.since(start) >= START_AGAIN_MIN;
-                is_another && !self.has_second_lap(date) && (self.start.is_aborted || !was_red)
+            (state, Some(start)) => {
+                let was_stopped = state == SessionState::Aborted;
+                let is_another = was_stopped || date.since(start) >= START_AGAIN_MIN;
+                // Outside races, where laps are not counted, only a stop before anybody's second lap tells of an aborted start.
+                let counts = self.laps.is_race() || (was_stopped && !self.laps.has_begun_a_second(start));
+                is_another && counts && !self.has_second_lap(date) && (self.start.is_aborted || !was_red)
             }
-            _ => false,
         }
     }
 
@@ -469,7 +482,7 @@ impl Operator for TrackStatusOperator {
 
 impl Handle<RaceControl> for TrackStatusOperator {
     fn apply(&self, state: &mut State, raw: &RaceControl, context: &mut Context<'_, TrackStatus>) {
-        if is_about_another_series(raw) {
+        if text(raw).len() > MESSAGE_BYTES_MAX || is_about_another_series(raw) {
             return;
         }
         let (mut before, now) = (state.standing(), context.now());
@@ -479,6 +492,7 @@ impl Handle<RaceControl> for TrackStatusOperator {
         let (kind, flag) = kind(raw);
         match (kind, flag) {
             (MessageKind::Flag, Some(Flag::Chequered)) | (MessageKind::SessionStatus, _) if state.session_news.take(raw, now) => {
+                state.session_at = state.session_at.max(Some(date));
                 if state.starts_anew(&message) {
                     state.stand_still(message.seq);
                     state.say(&before, change(state, &message), &[message.seq], context);
@@ -504,8 +518,9 @@ impl Handle<RaceControl> for TrackStatusOperator {
                 | MessageKind::RollingStart,
                 _,
             ) if state.track_news.take(raw, now) => state.take_safety_car(kind, &message),
+            // A late join gets them before the session's statuses, which must not pass for old then.
             (MessageKind::Resumption | MessageKind::NotResumed | MessageKind::NotHeld | MessageKind::StartAborted, _)
-                if state.session_news.take(raw, now) =>
+                if Some(date) >= state.session_at && state.implied_news.take(raw, now) =>
             {
                 state.take_session(kind, &message);
             }
@@ -831,12 +846,13 @@ mod tests {
     fn a_late_join_that_gets_the_flags_before_the_session_finds_the_start() {
         let bench = play([
             (9_000_000, flag(1_000_000, "RED", None, "RED FLAG")),
+            (9_000_000, Sample::from(race_control(at_ms(1_500_000), "SESSION WILL RESUME AT 12:46"))),
             (9_000_000, flag(1_800_000, "GREEN", None, "GREEN LIGHT - PIT EXIT OPEN")),
             (9_000_000, session(0, "SESSION STARTED")),
             (9_000_000, session(1_000_500, "SESSION ABORTED")),
             (9_000_000, session(1_800_100, "SESSION STARTED")),
         ]);
-        assert_eq!(starts(&bench), [(Inactive, None), (Started, Some(0)), (Aborted, Some(0)), (Started, Some(0))]);
+        assert_eq!(starts(&bench), [(Inactive, None), (Aborted, None), (Started, Some(0)), (Aborted, Some(0)), (Started, Some(0))]);
     }
 
     #[test]

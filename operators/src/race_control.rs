@@ -14,10 +14,10 @@
 //!   same; what one leaves out the other may say. One that is to be investigated after the session stays open.
 //! * A penalty is to be served until `PENALTY SERVED` names its car and kind; of several the seconds and the reason decide, then the oldest
 //!   is meant.
-//! * A penalty marked `CORRECTION` or `UPDATE` stands in place of the car's newest one, rather of one of its reason; when the car has none, of the same
-//!   penalty for another car. One converted stands in place of the one of the kind
-//!   that the words name. A time penalty of 20 s, or 30 s, for the reason of a drive-through, or a stop-and-go, that was not served stands
-//!   in its place (sporting regulations: what is added when it can no longer be served).
+//! * A penalty marked `CORRECTION` or `UPDATE` stands in place of the car's newest one, rather of one of its reason; when the car has none,
+//!   of the same penalty for another car. One converted stands in place of the one of the kind that the words name. A time penalty of
+//!   20 s, or 30 s, for the reason of a drive-through, or a stop-and-go, that was not served stands in its place (sporting regulations:
+//!   what is added when it can no longer be served).
 //! * A sector's flag holds until `CLEAR` for it or for the track, or until a red flag is shown: then the whole track has but one flag, and
 //!   none when the red flag ends (sporting code, appendix H).
 //! * A message sent again after a reconnect has the same date and words, and says nothing; nor does one about cars whose words were

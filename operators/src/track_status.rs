@@ -16,10 +16,10 @@
 //!   stopped by a red flag, when race control counts a second lap or announces a resumption, as a late join sees it.
 //! * A race that was stopped on its first lap without a red flag, or whose start race control calls aborted, starts with its next start. So
 //!   does one that is said to start again a minute later and still counts lap 1: that the first start was aborted is said then.
-//! * `WILL RESUME` tells that the session stands still, `WILL NOT BE RESUMED` that it has finished. What has finished is neither aborted nor
-//!   inactive afterwards.
-//! * The lap that race control counts, compared with the leader's in `laps`, tells by how much OpenF1's numbers are behind after a late join.
-//!   It counts when the next lap's document shows that it was sent while that lap was under way.
+//! * `WILL RESUME` tells that the session stands still, `WILL NOT BE RESUMED` that it has finished. What has finished is neither aborted
+//!   nor inactive afterwards.
+//! * The lap that race control counts, compared with the leader's in `laps`, tells by how much OpenF1's numbers are behind after a late
+//!   join. It counts when the next lap's document shows that it was sent while that lap was under way.
 //! * Without a session status a lap that has begun tells that the session has started: lap 1 of a race with its date.
 //!
 //! A message is news of its sector, of the whole track or of the session when it is as new as the newest about that

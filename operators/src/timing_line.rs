@@ -16,7 +16,7 @@
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
-use pitwall_schemas::facts::{Channel, LineSource, Telemetry, TimingLine, TrackStatus};
+use pitwall_schemas::facts::{Channel, LineSource, SessionState, Telemetry, TimingLine, TrackStatus};
 use pitwall_schemas::raw::Lap;
 use serde::{Deserialize, Serialize};
 
@@ -355,7 +355,10 @@ impl Handle<TrackStatus> for TimingLineOperator {
         }
         // Only in a race does race control count laps, and only there do cars start from a grid.
         state.is_race |= status.lap_number.is_some();
-        let Some(started_at) = status.started_at.filter(|start| state.is_race && state.started_at != Some(*start)) else { return };
+        if !state.is_race || status.session != SessionState::Started || status.started_at == state.started_at {
+            return;
+        }
+        let Some(started_at) = status.started_at else { return };
         state.start_causes = context.causes().to_vec();
         state.started_at = Some(started_at);
         for (_, car) in state.cars.iter_mut() {

@@ -307,8 +307,10 @@ impl Handle<TrackStatus> for CompletenessOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Completeness>) {
         state.is_race |= status.lap_number.is_some();
         state.is_under_way = status.session == SessionState::Started;
-        if status.session == SessionState::Started {
+        if status.started_at.is_some() {
             state.see(Subject::SessionStart, context);
+        }
+        if status.session == SessionState::Started {
             self.wait(state, context);
         }
         if status.status == Status::Red {

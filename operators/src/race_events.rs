@@ -459,7 +459,7 @@ mod tests {
             graph.publish(operator, |inputs| inputs.stream(messages));
         });
         for (ms, car) in [(0, 44), (1, 16), (2, 44), (3, 4), (4, 44), (5, 16)] {
-            bench.arrive(ms, message(ms, "Other", &format!("TURN 4 INCIDENT INVOLVING CAR {car} (XXX) NOTED - SPEEDING"), Some(3)));
+            bench.arrive(ms, message(ms, "Other", &format!("TURN {ms} INCIDENT INVOLVING CAR {car} (XXX) NOTED - SPEEDING"), Some(3)));
         }
         let cars: Vec<_> = told(&bench).into_iter().map(|(_, _, cars)| cars[0]).collect();
         // Car 44's second is folded; car 4's makes the first forgotten, and so on.

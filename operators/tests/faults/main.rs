@@ -7,5 +7,6 @@
 mod missing;
 mod raw;
 mod results;
+mod control;
 mod support;
 mod versions;

@@ -5,17 +5,23 @@
 //! * A change of order is complete when the places taken are those left, and those of cars that joined. Moving each car up in the new
 //!   order gives every pair whose order changed exactly once, the nearest first. A car that joins overtakes nobody.
 //! * Why, the first that holds:
-//!   1. `CORRECTION`: before any lap began; after both have finished, unless the overtaken car has a penalty, which is `PENALTY`; or undone
-//!      within [`OvertakesOperator::flicker_ms`], less than cars need from one timing loop to the next.
-//!   2. `PIT`: either car was in the pit lane, with [`OvertakesOperator::pit_margin_ms`] before and after, since an order is measured at
-//!      timing loops only. `PENALTY` when the overtaken car served a drive-through or stop-and-go there. `pit` documents come when the car
-//!      is out again, so this is told by correction.
-//!   3. `RETIREMENT`: the overtaken car never completed the lap it was on. The tower tells some laps late, so this is a correction too.
+//!   1. `CORRECTION`: before the race began, as its start, laps or gaps tell; once both have finished or
+//!      [`OvertakesOperator::finish_ms`] after the flag, unless the overtaken car has a penalty, which is `PENALTY`; undone within
+//!      [`OvertakesOperator::flicker_ms`], less than cars need from one timing loop to the next; to or from a place that is disputed
+//!      ([`positions`](crate::positions)); or with a car that takes no part, as it began no lap and has no gap.
+//!   2. `PIT`: either car was in the pit lane, from [`OvertakesOperator::pit_entry_ms`] before its entry, since an order is measured at
+//!      timing loops only, to [`OvertakesOperator::pit_exit_ms`] after its exit, when it reaches the next loop. `PENALTY` when the
+//!      overtaken car served a drive-through or stop-and-go there. `pit` documents come when the car is out again, so this is told by
+//!      correction.
+//!   3. `RETIREMENT`: the overtaken car never completed the lap it was on. The tower tells it late, so this is a correction too.
 //!   4. `OFF_TRACK`: race control says within [`OvertakesOperator::off_track_ms`] that the overtaken car stopped, spun or was off the track.
 //!   5. `LAPPING`: the two are not on the same lap (OpenF1 `intervals`).
 //!   6. `SAFETY_CAR_RESTART`: the race is slowed or stopped, or the overtaking car has not yet crossed the line after a safety car: until
 //!      then there is no passing (sporting regulations).
-//!   7. `LAP_1`: the overtaking car is on lap 1. `ON_TRACK` is what remains.
+//!   7. When the overtaking car is on lap 1: `PIT` if the overtaken car started from the pit lane, as race control says or its lap 1 tells
+//!      when others' are not out of the pit lane (in one race of 54 the feed marks everybody's); `CORRECTION` if it fell behind all others
+//!      at once, passed by [`OvertakesOperator::put_last_min`] or more, so that it was put last and did not get away; `LAP_1` otherwise.
+//!   8. `ON_TRACK` is what remains.
 //! * Formula 1's award of 2021 counts `ON_TRACK` and `LAP_1`, whether it held or not.
 //! * Pirelli counts `ON_TRACK` of which the line at the end of the lap still shows something: not what was handed back on the same lap, nor
 //!   the handing back.
@@ -26,14 +32,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
 use pitwall_schemas::facts::{
-    CarState, Gap, Lap, MessageKind, Neutralisation, Overtake, OvertakeCause, PitPassKind, PitStop, Position, RaceControlMessage, Status,
-    Timing, TrackStatus,
+    CarState, Gap, Lap, MessageKind, Neutralisation, Overtake, OvertakeCause, PitPassKind, PitStop, Position, RaceControlMessage,
+    SessionState, Status, Timing, TrackStatus,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
 use crate::pit_stops::neutralisation;
+
+/// How long before a car's entry into the pit lane its place and its fights belong to the stop, ms: from the last timing loop.
+pub const PIT_ENTRY_MS: i64 = 5_000;
+
+/// How long after a car's exit its place and its fights belong to the stop, ms: some 8 s to the next timing loop.
+pub const PIT_EXIT_MS: i64 = 8_000;
 
 /// Newest passes through the pit lane kept of one car, to explain its swaps.
 const PASSES_MAX: usize = 8;
@@ -46,19 +58,34 @@ const OFF_TRACK_MAX: usize = 8;
 pub struct OvertakesOperator {
     /// A swap undone within this, ms, was none.
     pub flicker_ms: i64,
-    /// How long before the entry and after the exit a swap still belongs to the pit lane, ms: from one timing loop to the next.
-    pub pit_margin_ms: i64,
+    /// How long before the entry a swap already belongs to the pit lane, ms: from the last timing loop.
+    pub pit_entry_ms: i64,
+    /// How long after the exit a swap still belongs to the pit lane, ms: to the next timing loop.
+    pub pit_exit_ms: i64,
     /// How long before the exit a car is taken to have entered when its time in the lane is unknown, ms.
     pub unknown_lane_ms: i64,
     /// How long before and after race control's message a car is off the track, ms.
     pub off_track_ms: i64,
+    /// How long after the chequered flag cars still race to the line, ms: longer than any lap.
+    pub finish_ms: i64,
+    /// Cars that pass one at once and leave it last on lap 1, from which on it was put last.
+    pub put_last_min: usize,
     /// Newest swaps that may still be corrected: 20 cars' in half an hour. An older one stays as it was last said.
     pub correctable_max: usize,
 }
 
 impl Default for OvertakesOperator {
     fn default() -> Self {
-        Self { flicker_ms: 2_000, pit_margin_ms: 5_000, unknown_lane_ms: 30_000, off_track_ms: 20_000, correctable_max: 1_024 }
+        Self {
+            flicker_ms: 2_000,
+            pit_entry_ms: PIT_ENTRY_MS,
+            pit_exit_ms: PIT_EXIT_MS,
+            unknown_lane_ms: 30_000,
+            off_track_ms: 20_000,
+            finish_ms: 180_000,
+            put_last_min: 2,
+            correctable_max: 1_024,
+        }
     }
 }
 
@@ -70,6 +97,8 @@ pub struct State {
     order: Vec<i32>,
     /// Changes of the order that are not yet complete, at most one of each car.
     pending: Vec<Change>,
+    /// Number of whole changes of the order.
+    orders: u64,
     cars: ByDriver<Car>,
     swaps: VecDeque<Swap>,
     swaps_told: i32,
@@ -80,6 +109,12 @@ pub struct State {
 struct Race {
     is_race: bool,
     has_begun: bool,
+    /// Highest lap that any car has begun.
+    leaders_lap: i32,
+    /// Whether a car's lap 1 began on the grid as far as the feed tells: otherwise it marks everybody's as out of the pit lane.
+    marks_pit_lane_starts: bool,
+    /// When the flag fell.
+    finished_at: Option<Micros>,
     /// Whether the field is slowed or stopped, and the ledger record that said so.
     slowed: Option<(Neutralisation, u64)>,
 }
@@ -91,6 +126,8 @@ struct Change {
     to: i32,
     at: Micros,
     causes: Vec<u64>,
+    /// The ledger record that disputes the new place.
+    disputed: Option<u64>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -98,6 +135,15 @@ struct Car {
     lap_number: Option<i32>,
     sector: i32,
     laps_behind: Option<i32>,
+    /// Whether a gap or interval of it was measured.
+    is_measured: bool,
+    /// The ledger record that disputes its place.
+    disputed: Option<u64>,
+    /// The change of the order by which it came to its place.
+    moved: u64,
+    /// That its lap 1 is out of the pit lane, and that race control says it starts there: the ledger records that tell.
+    lap_1_out_of_pit_lane: Option<u64>,
+    starts_from_pit_lane: Option<u64>,
     /// The safety car behind which the car is until it crosses the line.
     behind_safety_car: Option<u64>,
     retired: Option<u64>,
@@ -127,6 +173,14 @@ struct Swap {
     position: i32,
     at: Micros,
     causes: Vec<u64>,
+    /// The change of the order that it is part of.
+    order: u64,
+    /// The ledger record that disputed a place which either car left.
+    left_disputed: Option<u64>,
+    /// Those that dispute the places to which the overtaking and the overtaken car came.
+    disputed: [Option<u64>; 2],
+    /// Whether it put the overtaken car last on lap 1.
+    put_last: bool,
     lap_number: Option<i32>,
     sector: Option<i32>,
     /// The lap that the overtaken car was on.
@@ -152,23 +206,33 @@ struct HandedBack {
 impl Car {
     /// The car's way through the pit lane that covers `moment`.
     fn pass_at(&self, moment: Micros, operator: &OvertakesOperator) -> Option<&Pass> {
-        let margin = operator.pit_margin_ms * 1_000;
         self.passes.iter().find(|pass| {
             let entered_at = pass.entered_at.unwrap_or_else(|| pass.exited_at.plus(-operator.unknown_lane_ms * 1_000));
-            (entered_at.plus(-margin)..=pass.exited_at.plus(margin)).contains(&moment)
+            let [before, after] = [operator.pit_entry_ms, operator.pit_exit_ms].map(|margin_ms| margin_ms * 1_000);
+            (entered_at.plus(-before)..=pass.exited_at.plus(after)).contains(&moment)
         })
+    }
+
+    /// Whether it takes part in the race as far as known.
+    const fn takes_part(&self) -> bool {
+        self.lap_number.is_some() || self.is_measured
     }
 }
 
 impl Swap {
     /// Why the two swapped as far as known now, and the ledger record that tells, besides those of the swap itself.
-    fn why(&self, cars: &ByDriver<Car>, operator: &OvertakesOperator) -> (OvertakeCause, Option<u64>) {
+    fn why(&self, race: &Race, cars: &ByDriver<Car>, operator: &OvertakesOperator) -> (OvertakeCause, Option<u64>) {
         let car = |driver_number| cars.get(driver_number);
         if self.then.0 == OvertakeCause::Correction || self.then.0 == OvertakeCause::Penalty {
             return self.then;
         }
         if let Some(flicker) = self.handed_back.filter(|back| back.is_flicker) {
             return (OvertakeCause::Correction, flicker.cause);
+        }
+        let disputed = self.disputed.into_iter().flatten().next().or(self.left_disputed);
+        let takes_part = |driver_number| car(driver_number).is_some_and(Car::takes_part);
+        if disputed.is_some() || ![self.overtaking, self.overtaken].into_iter().all(takes_part) {
+            return (OvertakeCause::Correction, disputed);
         }
         if let Some(pass) = car(self.overtaken).and_then(|car| car.pass_at(self.at, operator)) {
             let is_penalty = matches!(pass.kind, PitPassKind::DriveThrough | PitPassKind::StopAndGo);
@@ -186,12 +250,21 @@ impl Swap {
                 return (OvertakeCause::OffTrack, Some(*cause));
             }
         }
+        if self.then.0 == OvertakeCause::Lap1 {
+            let pit_lane_start = car(self.overtaken).and_then(|car| race.pit_lane_start(car));
+            if pit_lane_start.is_some() {
+                return (OvertakeCause::Pit, pit_lane_start);
+            }
+            if self.put_last {
+                return (OvertakeCause::Correction, None);
+            }
+        }
         self.then
     }
 
     /// Says the swap if something of it changed.
-    fn say(&mut self, cars: &ByDriver<Car>, operator: &OvertakesOperator, context: &mut Context<'_, Overtake>) {
-        let (cause, reason) = self.why(cars, operator);
+    fn say(&mut self, race: &Race, cars: &ByDriver<Car>, operator: &OvertakesOperator, context: &mut Context<'_, Overtake>) {
+        let (cause, reason) = self.why(race, cars, operator);
         let handed_back = self.handed_back.filter(|back| back.is_on_same_lap && cause != OvertakeCause::Correction);
         let fact = Overtake {
             overtake_number: self.number,
@@ -213,6 +286,13 @@ impl Swap {
         let draft = context.draft(fact.clone()).because(&causes).at(self.at).correcting(self.issued);
         self.issued = Some(draft.emit());
         self.said = Some(fact);
+    }
+}
+
+impl Race {
+    /// The ledger record that tells that the car started from the pit lane.
+    fn pit_lane_start(&self, car: &Car) -> Option<u64> {
+        car.starts_from_pit_lane.or(car.lap_1_out_of_pit_lane.filter(|_| self.marks_pit_lane_starts))
     }
 }
 
@@ -243,11 +323,47 @@ impl State {
         order
     }
 
-    fn swap(&mut self, (overtaking, overtaken): (i32, i32), position: i32, changes: &BTreeMap<i32, &Change>) -> Option<Swap> {
+    /// The place of a car as last stated.
+    fn place(&self, driver_number: i32) -> Option<i32> {
+        let pending = self.pending.iter().find(|change| change.driver_number == driver_number).map(|change| change.to);
+        pending.or_else(|| (1..).zip(&self.order).find(|(_, car)| **car == driver_number).map(|(place, _)| place))
+    }
+
+    /// Makes the pending changes and gives every pair that swapped.
+    fn settle(&mut self, cars: i32, operator: &OvertakesOperator) -> Vec<Swap> {
+        let after = self.settled(cars);
+        let pending = std::mem::take(&mut self.pending);
+        let before = std::mem::replace(&mut self.order, after);
+        let changes: BTreeMap<i32, &Change> = pending.iter().map(|change| (change.driver_number, change)).collect();
+        let pairs = if self.race.is_race { swapped_pairs(&before, &self.order) } else { Vec::new() };
+        self.orders += 1;
+        let last = self.order.last().copied();
+        let passed_last = pairs.iter().filter(|(_, overtaken)| Some(*overtaken) == last).count();
+        let is_put_last = |overtaken| Some(overtaken) == last && passed_last >= operator.put_last_min;
+        let swaps = pairs.into_iter().filter_map(|pair| self.swap(pair, is_put_last(pair.1), &changes, operator)).collect();
+        for change in &pending {
+            let car = self.cars.entry(change.driver_number);
+            (car.disputed, car.moved) = (change.disputed, self.orders);
+        }
+        swaps
+    }
+
+    fn swap(
+        &mut self,
+        (overtaking, overtaken): (i32, i32),
+        put_last: bool,
+        changes: &BTreeMap<i32, &Change>,
+        operator: &OvertakesOperator,
+    ) -> Option<Swap> {
         let of_pair = [changes.get(&overtaking), changes.get(&overtaken)];
         let at = of_pair.into_iter().flatten().next()?.at;
         let causes = in_order(of_pair.into_iter().flatten().flat_map(|change| &change.causes).map(|cause| Some(*cause)));
-        let then = self.why_now(overtaking, overtaken);
+        let position = self.place(overtaking).unwrap_or_default();
+        let left = [overtaking, overtaken].map(|driver_number| self.cars.get(driver_number).and_then(|car| car.disputed));
+        let disputed = [0, 1].map(|index| of_pair[index].map_or(left[index], |change| change.disputed));
+        let left_disputed = left.into_iter().flatten().next();
+        let order = self.orders;
+        let then = self.why_now(overtaking, overtaken, at, operator);
         let (lap_number, sector) =
             self.cars.get(overtaking).map_or((None, None), |car| (car.lap_number, Some(car.sector).filter(|_| car.lap_number.is_some())));
         let overtaken_lap = self.cars.get(overtaken).and_then(|car| car.lap_number);
@@ -261,6 +377,10 @@ impl State {
             position,
             at,
             causes,
+            order,
+            left_disputed,
+            disputed,
+            put_last,
             lap_number,
             sector,
             overtaken_lap,
@@ -273,12 +393,13 @@ impl State {
     }
 
     /// Why two cars swap now, as far as nothing that is learnt later explains it.
-    fn why_now(&self, overtaking: i32, overtaken: i32) -> (OvertakeCause, Option<u64>) {
+    fn why_now(&self, overtaking: i32, overtaken: i32, at: Micros, operator: &OvertakesOperator) -> (OvertakeCause, Option<u64>) {
         let [front, behind] = [overtaking, overtaken].map(|driver_number| self.cars.get(driver_number));
         if !self.race.has_begun {
             return (OvertakeCause::Correction, None);
         }
-        if [front, behind].into_iter().all(|car| car.is_some_and(|car| car.has_finished)) {
+        let is_over = self.race.finished_at.is_some_and(|flag| at.since(flag) > operator.finish_ms * 1_000);
+        if is_over || [front, behind].into_iter().all(|car| car.is_some_and(|car| car.has_finished)) {
             let penalised = behind.and_then(|car| car.penalised);
             return (if penalised.is_some() { OvertakeCause::Penalty } else { OvertakeCause::Correction }, penalised);
         }
@@ -294,7 +415,7 @@ impl State {
         if let Some(cause) = front.and_then(|car| car.behind_safety_car) {
             return (OvertakeCause::SafetyCarRestart, Some(cause));
         }
-        if front.and_then(|car| car.lap_number).is_none_or(|lap| lap <= 1) {
+        if front.and_then(|car| car.lap_number).unwrap_or(self.race.leaders_lap) <= 1 {
             return (OvertakeCause::Lap1, None);
         }
         (OvertakeCause::OnTrack, None)
@@ -316,14 +437,37 @@ impl State {
         if is_flicker {
             swap.then = (OvertakeCause::Correction, undone.causes.last().copied());
         }
-        undone.say(&self.cars, operator, context);
+        undone.say(&self.race, &self.cars, operator, context);
     }
 
     /// Says anew every swap that `driver_number` is part of and about which something changed.
     fn say_of(&mut self, driver_number: i32, operator: &OvertakesOperator, context: &mut Context<'_, Overtake>) {
-        let Self { swaps, cars, .. } = self;
+        let Self { race, swaps, cars, .. } = self;
         for swap in swaps.iter_mut().filter(|swap| swap.overtaking == driver_number || swap.overtaken == driver_number) {
-            swap.say(cars, operator, context);
+            swap.say(race, cars, operator, context);
+        }
+    }
+
+    /// Takes whether the place where a car stays is disputed. The swaps by which it came there on this lap are as doubtful; a lap completed
+    /// there has confirmed them.
+    fn dispute(&mut self, driver_number: i32, disputed: Option<u64>) {
+        if let Some(change) = self.pending.iter_mut().find(|change| change.driver_number == driver_number) {
+            change.disputed = disputed;
+            return;
+        }
+        let car = self.cars.entry(driver_number);
+        if car.disputed.is_some() == disputed.is_some() {
+            return;
+        }
+        car.disputed = disputed;
+        for swap in self.swaps.iter_mut().filter(|swap| swap.order >= car.moved) {
+            for (index, (number, lap_number)) in
+                [(swap.overtaking, swap.lap_number), (swap.overtaken, swap.overtaken_lap)].into_iter().enumerate()
+            {
+                if number == driver_number && (lap_number == car.lap_number || disputed.is_none()) {
+                    swap.disputed[index] = disputed;
+                }
+            }
         }
     }
 }
@@ -349,6 +493,12 @@ fn is_off_track(message: &RaceControlMessage) -> bool {
     !is_judged && ["STOPPED", "SPUN", "OFF TRACK"].iter().any(|words| message.text.contains(words))
 }
 
+/// Whether race control says that the cars it names start from the pit lane.
+fn is_pit_lane_start(message: &RaceControlMessage) -> bool {
+    let names = |words: &str| message.text.contains(words);
+    (names("FROM THE PIT LANE") || names("FROM PIT LANE") || names("PIT LANE START")) && names("START")
+}
+
 fn keep<T>(queue: &mut VecDeque<T>, value: T, values_max: usize) {
     if queue.len() >= values_max {
         queue.pop_front();
@@ -363,16 +513,19 @@ fn newest_cause(context: &Context<'_, Overtake>) -> u64 {
 
 impl Operator for OvertakesOperator {
     const NAME: &'static str = "overtakes";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = Overtake;
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
         vec![
             ("flicker_ms", self.flicker_ms.to_string()),
-            ("pit_margin_ms", self.pit_margin_ms.to_string()),
+            ("pit_entry_ms", self.pit_entry_ms.to_string()),
+            ("pit_exit_ms", self.pit_exit_ms.to_string()),
             ("unknown_lane_ms", self.unknown_lane_ms.to_string()),
             ("off_track_ms", self.off_track_ms.to_string()),
+            ("finish_ms", self.finish_ms.to_string()),
+            ("put_last_min", self.put_last_min.to_string()),
             ("correctable_max", self.correctable_max.to_string()),
         ]
     }
@@ -380,28 +533,19 @@ impl Operator for OvertakesOperator {
 
 impl Handle<Position> for OvertakesOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Overtake>) {
-        state.change(Change {
-            driver_number: position.driver_number,
-            from: position.previous_position,
-            to: position.position,
-            at: context.event_time(),
-            causes: context.causes().to_vec(),
-        });
-        if !state.is_complete(position.cars) {
+        let Position { driver_number, position: to, previous_position: from, cars, disputed } = *position;
+        let disputed = disputed.then(|| newest_cause(context));
+        if state.place(driver_number) == Some(to) {
+            state.dispute(driver_number, disputed);
+            return state.say_of(driver_number, self, context);
+        }
+        state.change(Change { driver_number, from, to, at: context.event_time(), causes: context.causes().to_vec(), disputed });
+        if !state.is_complete(cars) {
             return;
         }
-        let after = state.settled(position.cars);
-        let pending = std::mem::take(&mut state.pending);
-        let before = std::mem::replace(&mut state.order, after);
-        if !state.race.is_race {
-            return;
-        }
-        let changes: BTreeMap<i32, &Change> = pending.iter().map(|change| (change.driver_number, change)).collect();
-        for pair in swapped_pairs(&before, &state.order) {
-            let place = (1..).zip(&state.order).find(|(_, driver_number)| **driver_number == pair.0).map_or(0, |(place, _)| place);
-            let Some(mut swap) = state.swap(pair, place, &changes) else { continue };
+        for mut swap in state.settle(cars, self) {
             state.hand_back(&mut swap, self, context);
-            swap.say(&state.cars, self, context);
+            swap.say(&state.race, &state.cars, self, context);
             keep(&mut state.swaps, swap, self.correctable_max);
         }
     }
@@ -413,6 +557,7 @@ impl Handle<PitStop> for OvertakesOperator {
         let pass = Pass { key: (lap_number, pass), entered_at, exited_at, kind, cause: newest_cause(context) };
         let passes = &mut state.cars.entry(driver_number).passes;
         match passes.iter_mut().find(|known| known.key == pass.key) {
+            _ if context.is_withdrawn() => passes.retain(|known| known.key != pass.key),
             Some(known) if (known.entered_at, known.exited_at, known.kind) == (entered_at, exited_at, kind) => return,
             Some(known) => *known = pass,
             None => keep(passes, pass, PASSES_MAX),
@@ -423,11 +568,14 @@ impl Handle<PitStop> for OvertakesOperator {
 
 impl Handle<TrackStatus> for OvertakesOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Overtake>) {
-        state.race.is_race |= status.lap_number.is_some();
+        let race = &mut state.race;
+        race.is_race |= status.lap_number.is_some();
+        race.has_begun |= status.session == SessionState::Started;
+        race.finished_at = race.finished_at.or(Some(context.event_time())).filter(|_| status.session == SessionState::Finished);
         let value = neutralisation(status.status);
         let cause = newest_cause(context);
-        if state.race.slowed.map(|(slowed, _)| slowed) != Some(value) {
-            state.race.slowed = Some((value, cause)).filter(|_| value != Neutralisation::None);
+        if race.slowed.map(|(slowed, _)| slowed) != Some(value) {
+            race.slowed = Some((value, cause)).filter(|_| value != Neutralisation::None);
         }
         if status.status == Status::SafetyCar {
             for (_, car) in state.cars.iter_mut() {
@@ -438,25 +586,53 @@ impl Handle<TrackStatus> for OvertakesOperator {
 }
 
 impl Handle<Lap> for OvertakesOperator {
-    fn apply(&self, state: &mut State, lap: &Lap, _context: &mut Context<'_, Overtake>) {
-        let car = state.cars.entry(lap.driver_number);
-        state.race.has_begun = true;
-        if car.lap_number.is_some_and(|newest| newest > lap.lap_number) {
+    fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, Overtake>) {
+        let State { race, cars, .. } = state;
+        let car = cars.entry(lap.driver_number);
+        if context.is_withdrawn() {
+            if car.lap_number == Some(lap.lap_number) {
+                car.lap_number = Some(lap.lap_number - 1).filter(|lap| *lap > 0);
+            }
             return;
         }
-        if car.lap_number != Some(lap.lap_number) {
+        race.has_begun = true;
+        race.leaders_lap = race.leaders_lap.max(lap.lap_number);
+        let (took_part, was_from_pit_lane) = (car.takes_part(), race.pit_lane_start(car).is_some());
+        if lap.lap_number == 1 {
+            race.marks_pit_lane_starts |= !lap.is_pit_out_lap;
+            car.lap_1_out_of_pit_lane = lap.is_pit_out_lap.then(|| newest_cause(context));
+        }
+        let is_of_now = car.lap_number.is_none_or(|newest| newest <= lap.lap_number);
+        if is_of_now && car.lap_number != Some(lap.lap_number) {
             car.lap_number = Some(lap.lap_number);
-            let is_safety_car_out = state.race.slowed.is_some_and(|(slowed, _)| slowed == Neutralisation::SafetyCar);
+            let is_safety_car_out = race.slowed.is_some_and(|(slowed, _)| slowed == Neutralisation::SafetyCar);
             car.behind_safety_car = car.behind_safety_car.filter(|_| is_safety_car_out);
         }
-        car.sector = 1 + i32::from(lap.sector_1_ms.is_some()) + i32::from(lap.sector_1_ms.is_some() && lap.sector_2_ms.is_some());
+        if is_of_now {
+            car.sector = 1 + i32::from(lap.sector_1_ms.is_some()) + i32::from(lap.sector_1_ms.is_some() && lap.sector_2_ms.is_some());
+        }
+        if !took_part || race.pit_lane_start(car).is_some() != was_from_pit_lane {
+            state.say_of(lap.driver_number, self, context);
+        }
     }
 }
 
 impl Handle<Gap> for OvertakesOperator {
-    fn apply(&self, state: &mut State, gap: &Gap, _context: &mut Context<'_, Overtake>) {
+    fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, Overtake>) {
         state.race.is_race = true;
-        state.cars.entry(gap.driver_number).laps_behind = gap.laps_behind;
+        let car = state.cars.entry(gap.driver_number);
+        car.laps_behind = gap.laps_behind;
+        // The leader's gap is said because it is first, whether it drives or not.
+        let is_measured = gap.interval_ms.is_some() || gap.interval_laps.is_some() || gap.gap_ms.is_some_and(|gap_ms| gap_ms > 0);
+        if !is_measured || car.is_measured {
+            return;
+        }
+        state.race.has_begun |= gap.interval_ms.is_some_and(|interval_ms| interval_ms > 0);
+        let took_part = car.takes_part();
+        car.is_measured = true;
+        if !took_part {
+            state.say_of(gap.driver_number, self, context);
+        }
     }
 }
 
@@ -474,17 +650,28 @@ impl Handle<Timing> for OvertakesOperator {
 
 impl Handle<RaceControlMessage> for OvertakesOperator {
     fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, Overtake>) {
+        if context.is_withdrawn() {
+            return;
+        }
         state.race.is_race |= message.lap_number.is_some();
         let is_penalty = matches!(message.kind, MessageKind::Penalty | MessageKind::Disqualified);
-        let is_off_track = is_off_track(message);
+        let (is_off_track, is_pit_lane_start) = (is_off_track(message), is_pit_lane_start(message));
         let (at, cause) = (context.event_time(), newest_cause(context));
-        for &driver_number in message.driver_numbers.iter().filter(|_| is_penalty || is_off_track) {
+        if !(is_penalty || is_off_track || is_pit_lane_start) {
+            return;
+        }
+        for &driver_number in &message.driver_numbers {
             let car = state.cars.entry(driver_number);
             if is_penalty {
                 car.penalised = Some(cause);
             }
+            if is_pit_lane_start {
+                car.starts_from_pit_lane.get_or_insert(cause);
+            }
             if is_off_track {
                 keep(&mut car.off_track, (at, cause), OFF_TRACK_MAX);
+            }
+            if is_off_track || is_pit_lane_start {
                 state.say_of(driver_number, self, context);
             }
         }
@@ -800,7 +987,8 @@ mod tests {
     #[test]
     fn an_order_that_is_never_complete_keeps_one_change_of_each_car_and_is_whole_once_it_is() {
         let mut state = State { order: vec![1, 4, 16], ..State::default() };
-        let change = |driver_number, from, to| Change { driver_number, from: Some(from), to, at: at_ms(0), causes: vec![0] };
+        let change =
+            |driver_number, from, to| Change { driver_number, from: Some(from), to, at: at_ms(0), causes: vec![0], disputed: None };
         for _ in 0..10_000 {
             state.change(change(1, 1, 2));
             state.change(change(1, 2, 3));

@@ -8,7 +8,7 @@
 //!   1. `CORRECTION`: before the race began, as its start, laps or gaps tell; once both have finished or
 //!      [`OvertakesOperator::finish_ms`] after the flag, unless the overtaken car has a penalty, which is `PENALTY`; undone within
 //!      [`OvertakesOperator::flicker_ms`], less than cars need from one timing loop to the next; to or from a place that is disputed
-//!      ([`positions`](crate::positions)); or with a car that takes no part, as it began no lap and has no gap.
+//!      ([`positions`](crate::positions)); or with a car that takes no part, as others began a lap and it did not, nor has it a gap.
 //!   2. `PIT`: either car was in the pit lane, from [`OvertakesOperator::pit_entry_ms`] before its entry, since an order is measured at
 //!      timing loops only, to [`OvertakesOperator::pit_exit_ms`] after its exit, when it reaches the next loop. `PENALTY` when the
 //!      overtaken car served a drive-through or stop-and-go there. `pit` documents come when the car is out again, so this is told by
@@ -213,7 +213,7 @@ impl Car {
         })
     }
 
-    /// Whether it takes part in the race as far as known.
+    /// Whether anything tells that it takes part in the race.
     const fn takes_part(&self) -> bool {
         self.lap_number.is_some() || self.is_measured
     }
@@ -230,7 +230,8 @@ impl Swap {
             return (OvertakeCause::Correction, flicker.cause);
         }
         let disputed = self.disputed.into_iter().flatten().next().or(self.left_disputed);
-        let takes_part = |driver_number| car(driver_number).is_some_and(Car::takes_part);
+        // Where nobody's laps are sent they tell of no car that it stayed away.
+        let takes_part = |driver_number| race.leaders_lap == 0 || car(driver_number).is_some_and(Car::takes_part);
         if disputed.is_some() || ![self.overtaking, self.overtaken].into_iter().all(takes_part) {
             return (OvertakeCause::Correction, disputed);
         }
@@ -448,6 +449,12 @@ impl State {
         }
     }
 
+    /// Says anew every swap about which something changed.
+    fn say_all(&mut self, operator: &OvertakesOperator, context: &mut Context<'_, Overtake>) {
+        let Self { race, swaps, cars, .. } = self;
+        swaps.iter_mut().for_each(|swap| swap.say(race, cars, operator, context));
+    }
+
     /// Takes whether the place where a car stays is disputed. The swaps by which it came there on this lap are as doubtful; a lap completed
     /// there has confirmed them.
     fn dispute(&mut self, driver_number: i32, disputed: Option<u64>) {
@@ -596,6 +603,7 @@ impl Handle<Lap> for OvertakesOperator {
             return;
         }
         race.has_begun = true;
+        let is_first = race.leaders_lap == 0;
         race.leaders_lap = race.leaders_lap.max(lap.lap_number);
         let (took_part, was_from_pit_lane) = (car.takes_part(), race.pit_lane_start(car).is_some());
         if lap.lap_number == 1 {
@@ -611,7 +619,9 @@ impl Handle<Lap> for OvertakesOperator {
         if is_of_now {
             car.sector = 1 + i32::from(lap.sector_1_ms.is_some()) + i32::from(lap.sector_1_ms.is_some() && lap.sector_2_ms.is_some());
         }
-        if !took_part || race.pit_lane_start(car).is_some() != was_from_pit_lane {
+        if is_first {
+            state.say_all(self, context);
+        } else if !took_part || race.pit_lane_start(car).is_some() != was_from_pit_lane {
             state.say_of(lap.driver_number, self, context);
         }
     }

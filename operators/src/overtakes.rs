@@ -691,7 +691,7 @@ impl Handle<RaceControlMessage> for OvertakesOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control};
+    use crate::testing::{Bench, Disputes, WithdrawsPasses, at_ms, driver, interval, lap, pit, position, race_control};
     use pitwall_schemas::codec::Reading;
     use pitwall_schemas::raw::{self, Pit, RaceControl, Sample};
     use pitwall_schemas::shared::FactHeader;
@@ -992,6 +992,183 @@ mod tests {
         order(&mut bench, 1_012, &[4, 16, 1]);
         status(&mut bench, 1_020, "Other", "CAR 1 (VER) STOPPED AT TURN 9");
         assert_eq!(causes(&bench), [OvertakeCause::OnTrack, OvertakeCause::OffTrack]);
+    }
+
+    #[test]
+    fn a_swap_is_the_pit_lanes_from_the_loop_before_the_entry_to_the_one_behind_the_exit() {
+        // In the lane from second 1,020 to 1,040.
+        let cause = |ms: i64| {
+            let mut bench = race(&[1, 4, 16]);
+            bench.idle(ms - 1);
+            for (driver_number, place) in [(4, 1), (1, 2)] {
+                bench.arrive(ms, Sample::from(position(driver_number, at_ms(ms), place)));
+            }
+            bench.idle(1_050_000);
+            let document = Pit { lane_duration: Some(20.0), ..pit(1, 10, at_ms(1_040_000)) };
+            bench.arrive(1_050_000, Sample::from(document));
+            causes(&bench)[0]
+        };
+        let (pit, on_track) = (OvertakeCause::Pit, OvertakeCause::OnTrack);
+        let at = [1_014_900, 1_015_000, 1_045_000, 1_046_800, 1_048_000, 1_048_100];
+        assert_eq!(at.map(cause), [on_track, pit, pit, pit, pit, on_track]);
+    }
+
+    #[test]
+    fn a_pass_through_the_pit_lane_that_never_was_explains_nothing() {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.publish(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let stops = graph.add(crate::pit_stops::PitStopsOperator::default(), |inputs| inputs.samples::<Pit>());
+            let stops = graph.add(WithdrawsPasses, |inputs| inputs.stream(stops).samples::<raw::Driver>());
+            graph.publish(OvertakesOperator::default(), |inputs| inputs.stream(status).stream(laps).stream(positions).stream(stops));
+        });
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, &[1, 4]);
+        laps(&mut bench, 1_000, 10, &[1, 4]);
+        order(&mut bench, 1_030, &[4, 1]);
+        leaves_lane(&mut bench, 1_040, 1, 20.0);
+        assert_eq!(causes(&bench), [OvertakeCause::Pit]);
+        bench.arrive(1_041_000, Sample::from(driver(1)));
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack]);
+    }
+
+    /// A race like [`race`] in which places can be disputed.
+    fn disputed_race(cars: &[i32]) -> Bench {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.add(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let positions = graph.add(Disputes, |inputs| inputs.stream(positions).samples::<raw::Driver>());
+            graph.publish(OvertakesOperator::default(), |inputs| inputs.stream(status).stream(laps).stream(positions));
+        });
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, cars);
+        laps(&mut bench, 1_000, 10, cars);
+        bench
+    }
+
+    fn dispute(bench: &mut Bench, second: i64, driver_number: i32) {
+        bench.arrive(second * 1_000, Sample::from(driver(driver_number)));
+    }
+
+    fn dispute_next(bench: &mut Bench, second: i64, driver_number: i32) {
+        bench.arrive(second * 1_000, Sample::from(raw::Driver { broadcast_name: Some("X".into()), ..driver(driver_number) }));
+    }
+
+    #[test]
+    fn a_swap_to_or_from_a_disputed_place_is_a_correction_and_counts_nowhere() {
+        let mut bench = disputed_race(&[1, 4, 16, 44]);
+        dispute_next(&mut bench, 1_005, 44);
+        order(&mut bench, 1_010, &[1, 44, 4, 16]);
+        order(&mut bench, 1_050, &[1, 4, 16, 44]);
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::Correction; 4], vec![(false, false); 4]));
+        order(&mut bench, 1_060, &[1, 4, 44, 16]);
+        assert_eq!(causes(&bench)[4], OvertakeCause::OnTrack, "neither place is disputed any more");
+    }
+
+    #[test]
+    fn a_swap_is_corrected_when_the_place_becomes_disputed_and_when_that_ends() {
+        let mut bench = disputed_race(&[1, 4, 16]);
+        order(&mut bench, 1_010, &[4, 1, 16]);
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack]);
+        dispute(&mut bench, 1_020, 4);
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::Correction], vec![(false, false)]));
+        dispute(&mut bench, 1_030, 4);
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::OnTrack], vec![(true, true)]));
+        let headers: Vec<_> = facts(&bench).into_iter().map(|(header, _)| (header.revision, header.withdrawn)).collect();
+        assert_eq!(headers, [(0, false), (1, false), (2, false)]);
+    }
+
+    #[test]
+    fn a_place_confirmed_by_a_lap_is_not_refuted_by_a_later_dispute() {
+        let mut bench = disputed_race(&[1, 4, 16]);
+        order(&mut bench, 1_010, &[4, 1, 16]);
+        laps(&mut bench, 1_080, 11, &[4, 1, 16]);
+        dispute(&mut bench, 1_090, 4);
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack], "it led, and stopped a lap later");
+    }
+
+    #[test]
+    fn a_car_that_did_not_start_is_overtaken_by_nobody_until_it_drives() {
+        let mut bench = Bench::new(crate::join);
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, &[1, 4, 16, 44]);
+        laps(&mut bench, 2, 1, &[1, 4, 44]);
+        order(&mut bench, 30, &[1, 4, 44, 16]);
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::Correction], vec![(false, false)]));
+        laps(&mut bench, 40, 1, &[16]);
+        assert_eq!(causes(&bench), [OvertakeCause::Lap1], "its first lap was only sent late");
+    }
+
+    fn lap_1(bench: &mut Bench, second: i64, out_of_pit_lane: &[i32], cars: &[i32]) {
+        for driver_number in cars {
+            let is_pit_out_lap = out_of_pit_lane.contains(driver_number);
+            let begun = raw::Lap { date_start: Some(at_ms(second * 1_000)), is_pit_out_lap, ..lap(*driver_number, 1) };
+            bench.arrive(second * 1_000, Sample::from(begun));
+        }
+    }
+
+    /// A start with cars 1, 4, 16 and 44 on the grid and `out_of_pit_lane` laps 1 that are said to begin there.
+    fn start(out_of_pit_lane: &[i32]) -> Bench {
+        let mut bench = Bench::new(crate::join);
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, &[1, 4, 16, 44]);
+        lap_1(&mut bench, 2, out_of_pit_lane, &[1, 4, 16, 44]);
+        bench
+    }
+
+    #[test]
+    fn a_car_that_starts_from_the_pit_lane_is_not_overtaken_on_the_first_lap() {
+        let mut bench = start(&[16]);
+        order(&mut bench, 20, &[1, 4, 44, 16]);
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::Pit], vec![(false, false)]));
+        // Race control may say so later.
+        let mut bench = start(&[]);
+        order(&mut bench, 20, &[1, 4, 44, 16]);
+        assert_eq!(causes(&bench), [OvertakeCause::Lap1]);
+        status(&mut bench, 25, "Other", "CAR 16 (LEC) WILL START FROM THE PIT LANE");
+        assert_eq!(causes(&bench), [OvertakeCause::Pit]);
+        let mut bench = start(&[1, 4, 16, 44]);
+        order(&mut bench, 20, &[1, 4, 44, 16]);
+        assert_eq!(causes(&bench), [OvertakeCause::Lap1], "the feed marks everybody's lap 1");
+    }
+
+    #[test]
+    fn a_car_that_is_put_last_on_the_first_lap_was_overtaken_by_nobody() {
+        let mut bench = start(&[]);
+        order(&mut bench, 20, &[1, 16, 44, 4]);
+        assert_eq!((causes(&bench), counted(&bench)), (vec![OvertakeCause::Correction; 2], vec![(false, false); 2]));
+        let mut bench = start(&[]);
+        order(&mut bench, 20, &[1, 16, 4, 44]);
+        assert_eq!(causes(&bench), [OvertakeCause::Lap1]);
+        let mut bench = race(&[1, 4, 16, 44]);
+        order(&mut bench, 1_020, &[1, 16, 44, 4]);
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack; 2], "on a later lap it was slow");
+    }
+
+    #[test]
+    fn without_laps_gaps_tell_that_the_race_has_begun() {
+        let mut bench = Bench::new(crate::join);
+        order(&mut bench, 1, &[1, 4]);
+        let gap = |seconds: f64| Reading::Number(seconds);
+        let apart = raw::Interval { gap_to_leader: gap(1.5), interval: gap(1.5), ..interval(4, at_ms(5_000)) };
+        order(&mut bench, 2, &[4, 1]);
+        bench.arrive(5_000, Sample::from(raw::Interval { ..apart.clone() }));
+        let apart = raw::Interval { driver_number: 1, date: at_ms(6_000), ..apart };
+        bench.arrive(6_000, Sample::from(apart));
+        order(&mut bench, 20, &[1, 4]);
+        assert_eq!(causes(&bench).last(), Some(&OvertakeCause::Lap1));
+    }
+
+    #[test]
+    fn long_after_the_flag_nobody_overtakes_whatever_is_known_of_the_cars() {
+        let mut bench = race(&[1, 4, 16]);
+        let flag = RaceControl { flag: Some("CHEQUERED".into()), lap_number: Some(10), ..race_control(at_ms(1_082_000), "CHEQUERED FLAG") };
+        bench.arrive(1_082_000, Sample::from(RaceControl { category: Some("Flag".into()), ..flag }));
+        order(&mut bench, 1_100, &[4, 1, 16]);
+        order(&mut bench, 1_300, &[4, 16, 1]);
+        assert_eq!(causes(&bench), [OvertakeCause::OnTrack, OvertakeCause::Correction]);
     }
 
     #[test]

@@ -8,13 +8,15 @@
 //!   1. `CORRECTION`: before the race began, as its start, laps or gaps tell; once both have finished or
 //!      [`OvertakesOperator::finish_ms`] after the flag, unless the overtaken car has a penalty, which is `PENALTY`; undone within
 //!      [`OvertakesOperator::flicker_ms`], less than cars need from one timing loop to the next; to or from a place that is disputed
-//!      ([`positions`](crate::positions)); or with a car that takes no part, as others began a lap and it did not, nor has it a gap.
+//!      ([`positions`](crate::positions)); or with a car that takes no part, as others began a lap and it did not, nor has it
+//!      a gap, or as the tower says that it did not start.
 //!   2. `PIT`: either car was in the pit lane, from [`OvertakesOperator::pit_entry_ms`] before its entry, since an order is measured at
 //!      timing loops only, to [`OvertakesOperator::pit_exit_ms`] after its exit, when it reaches the next loop. `PENALTY` when the
 //!      overtaken car served a drive-through or stop-and-go there. `pit` documents come when the car is out again, so this is told by
 //!      correction.
 //!   3. `RETIREMENT`: the overtaken car never completed the lap it was on. The tower tells it late, so this is a correction too.
-//!   4. `OFF_TRACK`: race control says within [`OvertakesOperator::off_track_ms`] that the overtaken car stopped, spun or was off the track.
+//!   4. `OFF_TRACK`: race control says within [`OvertakesOperator::off_track_ms`] that the overtaken car stopped, spun or was off the
+//!      track, or the tower that it stands, so long before it says so and until it drives again.
 //!   5. `LAPPING`: the two are not on the same lap (OpenF1 `intervals`).
 //!   6. `SAFETY_CAR_RESTART`: the race is slowed or stopped, or the overtaking car has not yet crossed the line after a safety car: until
 //!      then there is no passing (sporting regulations).
@@ -64,7 +66,7 @@ pub struct OvertakesOperator {
     pub pit_exit_ms: i64,
     /// How long before the exit a car is taken to have entered when its time in the lane is unknown, ms.
     pub unknown_lane_ms: i64,
-    /// How long before and after race control's message a car is off the track, ms.
+    /// How long before and after race control's message a car is off the track, ms, and how long before the tower says that it stands.
     pub off_track_ms: i64,
     /// How long after the chequered flag cars still race to the line, ms: longer than any lap.
     pub finish_ms: i64,
@@ -151,7 +153,17 @@ struct Car {
     /// The penalty it has or had, whether a time penalty or a disqualification.
     penalised: Option<u64>,
     passes: VecDeque<Pass>,
-    off_track: VecDeque<(Micros, u64)>,
+    /// That the tower says it did not start.
+    absent: Option<u64>,
+    off_track: VecDeque<OffTrack>,
+}
+
+/// When a car was stopped or off the track, and the ledger record that says so; the end is open while it stands.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct OffTrack {
+    from: Micros,
+    until: Option<Micros>,
+    cause: u64,
 }
 
 /// A way through the pit lane.
@@ -213,6 +225,18 @@ impl Car {
         })
     }
 
+    /// Takes whether the tower says that it stands, and tells whether that is news. It has stood for a while, at most since `from`.
+    fn stand(&mut self, state: CarState, from: Micros, now: Micros, cause: u64) -> bool {
+        let standing = self.off_track.iter_mut().find(|off| off.until.is_none());
+        match (standing, state) {
+            (None, CarState::Stopped) => keep(&mut self.off_track, OffTrack { from, until: None, cause }, OFF_TRACK_MAX),
+            // A retired car stands for good.
+            (Some(off), CarState::Running | CarState::InPit | CarState::PitOut | CarState::Finished) => off.until = Some(now),
+            _ => return false,
+        }
+        true
+    }
+
     /// Whether anything tells that it takes part in the race.
     const fn takes_part(&self) -> bool {
         self.lap_number.is_some() || self.is_measured
@@ -229,11 +253,12 @@ impl Swap {
         if let Some(flicker) = self.handed_back.filter(|back| back.is_flicker) {
             return (OvertakeCause::Correction, flicker.cause);
         }
-        let disputed = self.disputed.into_iter().flatten().next().or(self.left_disputed);
+        let absent = [self.overtaking, self.overtaken].into_iter().find_map(|driver_number| car(driver_number)?.absent);
+        let doubt = self.disputed.into_iter().flatten().next().or(self.left_disputed).or(absent);
         // Where nobody's laps are sent they tell of no car that it stayed away.
         let takes_part = |driver_number| race.leaders_lap == 0 || car(driver_number).is_some_and(Car::takes_part);
-        if disputed.is_some() || ![self.overtaking, self.overtaken].into_iter().all(takes_part) {
-            return (OvertakeCause::Correction, disputed);
+        if doubt.is_some() || ![self.overtaking, self.overtaken].into_iter().all(takes_part) {
+            return (OvertakeCause::Correction, doubt);
         }
         if let Some(pass) = car(self.overtaken).and_then(|car| car.pass_at(self.at, operator)) {
             let is_penalty = matches!(pass.kind, PitPassKind::DriveThrough | PitPassKind::StopAndGo);
@@ -246,9 +271,9 @@ impl Swap {
             if let Some(cause) = car.retired.filter(|_| self.overtaken_lap == car.lap_number) {
                 return (OvertakeCause::Retirement, Some(cause));
             }
-            let is_near = |(said_at, _): &&(Micros, u64)| said_at.since(self.at).abs() <= operator.off_track_ms * 1_000;
-            if let Some((_, cause)) = car.off_track.iter().find(is_near) {
-                return (OvertakeCause::OffTrack, Some(*cause));
+            let covers = |off: &&OffTrack| off.from <= self.at && off.until.is_none_or(|until| self.at <= until);
+            if let Some(off) = car.off_track.iter().find(covers) {
+                return (OvertakeCause::OffTrack, Some(off.cause));
             }
         }
         if self.then.0 == OvertakeCause::Lap1 {
@@ -648,11 +673,14 @@ impl Handle<Gap> for OvertakesOperator {
 
 impl Handle<Timing> for OvertakesOperator {
     fn apply(&self, state: &mut State, row: &Timing, context: &mut Context<'_, Overtake>) {
+        let (now, cause) = (context.event_time(), newest_cause(context));
         let car = state.cars.entry(row.driver_number);
         car.has_finished = row.state == CarState::Finished;
-        let is_retired = row.state == CarState::Retired;
-        if is_retired != car.retired.is_some() {
-            car.retired = is_retired.then(|| newest_cause(context));
+        let (was_retired, was_absent) = (car.retired.is_some(), car.absent.is_some());
+        car.retired = car.retired.or(Some(cause)).filter(|_| row.state == CarState::Retired);
+        car.absent = car.absent.or(Some(cause)).filter(|_| row.state == CarState::DidNotStart);
+        let has_stood = car.stand(row.state, now.plus(-self.off_track_ms * 1_000), now, cause);
+        if has_stood || (was_retired, was_absent) != (car.retired.is_some(), car.absent.is_some()) {
             state.say_of(row.driver_number, self, context);
         }
     }
@@ -679,7 +707,8 @@ impl Handle<RaceControlMessage> for OvertakesOperator {
                 car.starts_from_pit_lane.get_or_insert(cause);
             }
             if is_off_track {
-                keep(&mut car.off_track, (at, cause), OFF_TRACK_MAX);
+                let margin = self.off_track_ms * 1_000;
+                keep(&mut car.off_track, OffTrack { from: at.plus(-margin), until: Some(at.plus(margin)), cause }, OFF_TRACK_MAX);
             }
             if is_off_track || is_pit_lane_start {
                 state.say_of(driver_number, self, context);

@@ -764,7 +764,7 @@ impl Handle<Undercut> for RaceEventsOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control, stint};
+    use crate::testing::{Bench, Disputes, WithdrawsPasses, at_ms, driver, interval, lap, pit, position, race_control, stint};
     use pitwall_schemas::codec::Reading;
     use pitwall_schemas::raw::{self, RaceControl, Sample};
 
@@ -988,5 +988,357 @@ mod tests {
         swap(&mut bench, 1_350_000, [(16, 3), (44, 4)]);
         measure(&mut bench, 1_360_000, 44);
         assert_eq!(battles(&bench).len(), 2);
+    }
+
+    /// Kind, cars and whether it is withdrawn, of every event from the second on.
+    fn all(bench: &Bench) -> Vec<(EventKind, Vec<i32>, bool)> {
+        let events = bench.facts::<RaceEvent>().into_iter().skip(1);
+        events.map(|(header, event)| (event.kind, event.driver_numbers, header.withdrawn)).collect()
+    }
+
+    #[test]
+    fn an_overtake_that_proves_to_be_a_pit_stop_is_withdrawn() {
+        let mut bench = race();
+        lap_10(&mut bench);
+        swap(&mut bench, 1_010_000, [(44, 3), (16, 4)]);
+        bench.idle(1_041_000);
+        leaves_lane(&mut bench, 1_045_000, 16, 10, 35.0);
+        let overtake = |withdrawn| (EventKind::Overtake, vec![44, 16], withdrawn);
+        assert_eq!(all(&bench), [overtake(false), (EventKind::PitStop, vec![16], false), overtake(true)]);
+        let facts = bench.facts::<RaceEvent>();
+        let [(told, _), (taken_back, _)] = [&facts[1], &facts[3]];
+        assert_eq!((taken_back.supersedes, taken_back.event_time), (Some(told.fact_seq), told.event_time));
+        assert_eq!((facts[3].1.clone(), taken_back.causes.len()), (facts[1].1.clone(), told.causes.len() + 1));
+    }
+
+    #[test]
+    fn a_retirement_is_withdrawn_when_the_car_goes_on_and_so_is_what_rests_on_it() {
+        let mut bench = race();
+        lap_10(&mut bench);
+        swap(&mut bench, 1_010_000, [(44, 3), (16, 4)]);
+        bench.idle(1_041_000);
+        for lap_number in 11..=16 {
+            for car in [1, 4, 44] {
+                let ms = 1_000_000 + 80_000 * i64::from(lap_number - 10);
+                bench.arrive(ms, Sample::from(raw::Lap { date_start: Some(at_ms(ms)), ..lap(car, lap_number) }));
+            }
+        }
+        let (overtake, retirement) = (|withdrawn| (EventKind::Overtake, vec![44, 16], withdrawn), EventKind::Retirement);
+        let standing = |bench: &Bench| all(bench).into_iter().filter(|(kind, ..)| *kind != EventKind::FastestLap).collect::<Vec<_>>();
+        assert_eq!(standing(&bench), [overtake(false), (retirement, vec![16], false), overtake(true)]);
+        bench.arrive(1_490_000, Sample::from(raw::Lap { date_start: Some(at_ms(1_490_000)), ..lap(16, 11) }));
+        bench.idle(1_521_000);
+        assert_eq!(standing(&bench)[3..], [(retirement, vec![16], true), overtake(false)], "it was an overtake after all");
+        assert_eq!(bench.facts::<RaceEvent>().last().unwrap().0.event_time, at_ms(1_010_000));
+    }
+
+    /// A race like [`race`] in which places can be disputed.
+    fn disputed_race() -> Bench {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.add(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let positions = graph.add(Disputes, |inputs| inputs.stream(positions).samples::<raw::Driver>());
+            let operator = crate::overtakes::OvertakesOperator::default();
+            let overtakes = graph.publish(operator, |inputs| inputs.stream(status).stream(laps).stream(positions));
+            let operator = RaceEventsOperator::default();
+            graph.publish(operator, |inputs| inputs.stream(status).stream(laps).stream(positions).stream(overtakes));
+        });
+        bench.arrive(0, message(0, "SessionStatus", "SESSION STARTED", Some(1)));
+        for (place, car) in (1..).zip([1, 4, 16, 44]) {
+            bench.arrive(10, Sample::from(position(car, at_ms(10), place)));
+        }
+        lap_10(&mut bench);
+        bench
+    }
+
+    #[test]
+    fn a_lead_by_a_disputed_place_is_none_and_the_one_that_led_has_not_lost_it() {
+        let mut bench = disputed_race();
+        bench.arrive(1_005_000, Sample::from(raw::Driver { broadcast_name: Some("X".into()), ..driver(4) }));
+        swap(&mut bench, 1_010_000, [(4, 1), (1, 2)]);
+        swap(&mut bench, 1_030_000, [(1, 1), (4, 2)]);
+        assert!(all(&bench).is_empty());
+        swap(&mut bench, 1_050_000, [(4, 1), (1, 2)]);
+        assert_eq!(all(&bench), [(EventKind::LeadChange, vec![4, 1], false)]);
+    }
+
+    #[test]
+    fn a_change_of_the_lead_is_withdrawn_when_the_place_becomes_disputed_and_told_again_when_that_ends() {
+        let mut bench = disputed_race();
+        swap(&mut bench, 1_010_000, [(4, 1), (1, 2)]);
+        bench.arrive(1_020_000, Sample::from(driver(4)));
+        let lead = |withdrawn| (EventKind::LeadChange, vec![4, 1], withdrawn);
+        assert_eq!(all(&bench), [lead(false), lead(true)]);
+        bench.arrive(1_030_000, Sample::from(driver(4)));
+        assert_eq!(all(&bench)[2..], [lead(false)]);
+        bench.arrive(1_040_000, Sample::from(driver(4)));
+        swap(&mut bench, 1_050_000, [(1, 1), (4, 2)]);
+        assert_eq!(all(&bench)[3..], [lead(true)], "the one that led before has led all the time");
+    }
+
+    #[test]
+    fn a_lead_held_over_a_lap_stays_told_when_the_leader_stops_and_keeps_its_place() {
+        let mut bench = disputed_race();
+        swap(&mut bench, 1_010_000, [(4, 1), (1, 2)]);
+        bench.arrive(1_080_000, Sample::from(raw::Lap { date_start: Some(at_ms(1_080_000)), ..lap(4, 11) }));
+        bench.arrive(1_090_000, Sample::from(driver(4)));
+        assert_eq!(all(&bench), [(EventKind::LeadChange, vec![4, 1], false)]);
+    }
+
+    #[test]
+    fn a_lead_undone_sooner_than_the_next_timing_loop_was_none() {
+        let mut bench = race();
+        lap_10(&mut bench);
+        swap(&mut bench, 1_010_000, [(4, 1), (1, 2)]);
+        swap(&mut bench, 1_011_000, [(1, 1), (4, 2)]);
+        let lead = |cars: [i32; 2], withdrawn| (EventKind::LeadChange, cars.to_vec(), withdrawn);
+        let mut said = all(&bench);
+        said.sort_unstable();
+        assert_eq!(said, [lead([1, 4], false), lead([1, 4], true), lead([4, 1], false), lead([4, 1], true)]);
+    }
+
+    #[test]
+    fn a_change_of_the_lead_says_why_once_that_is_known() {
+        let mut bench = race();
+        for (car, name) in [(1, "VER"), (4, "NOR")] {
+            bench.arrive(1_001, Sample::from(raw::Driver { name_acronym: Some(name.into()), ..driver(car) }));
+        }
+        lap_10(&mut bench);
+        swap(&mut bench, 1_010_000, [(4, 1), (1, 2)]);
+        leaves_lane(&mut bench, 1_025_000, 1, 10, 20.0);
+        let events = bench.facts::<RaceEvent>();
+        let told: Vec<_> = events.iter().filter(|(_, event)| event.kind == EventKind::LeadChange).collect();
+        let words: Vec<_> = told.iter().map(|(header, event)| (header.revision, event.text.as_deref())).collect();
+        assert_eq!(words, [(0, None), (1, Some("NOR takes the lead from VER: pit stop"))]);
+        assert_eq!(told[1].0.supersedes, Some(told[0].0.fact_seq));
+    }
+
+    #[test]
+    fn laps_or_gaps_tell_that_the_race_is_on_when_nothing_is_said_of_the_session() {
+        let mut bench = bench();
+        for (place, car) in (1..).zip([1, 4, 16]) {
+            bench.arrive(10, Sample::from(position(car, at_ms(10), place)));
+        }
+        swap(&mut bench, 5_000, [(4, 1), (1, 2)]);
+        let apart = Reading::Number(1.5);
+        bench.arrive(6_000, Sample::from(raw::Interval { gap_to_leader: apart.clone(), interval: apart, ..interval(1, at_ms(6_000)) }));
+        swap(&mut bench, 9_000, [(1, 1), (4, 2)]);
+        assert_eq!(told(&bench), [(EventKind::LeadChange, 2, vec![1, 4])], "the grid was corrected before");
+    }
+
+    /// Laps of car 44 from lap `first` on, one after the other from second 100 on, with these times, s. Each is known as the next begins.
+    fn drive(bench: &mut Bench, first: i32, times: &[f64]) {
+        let mut ms = 100_000;
+        for (lap_number, seconds) in (first..).zip(times) {
+            let end = ms + (seconds * 1_000.0) as i64;
+            bench.arrive(ms + 100, Sample::from(raw::Lap { date_start: Some(at_ms(ms)), ..lap(44, lap_number) }));
+            bench.arrive(end + 50, Sample::from(raw::Lap { date_start: Some(at_ms(end)), ..lap(44, lap_number + 1) }));
+            bench.arrive(end + 200, timed(44, lap_number, ms, *seconds));
+            ms = end;
+        }
+    }
+
+    fn fastest(bench: &Bench) -> Vec<i32> {
+        let events = bench.facts::<RaceEvent>().into_iter();
+        events.filter(|(_, event)| event.kind == EventKind::FastestLap).filter_map(|(_, event)| event.lap_number).collect()
+    }
+
+    #[test]
+    fn a_lap_behind_the_safety_car_and_the_one_after_the_restart_are_not_told_to_be_the_fastest() {
+        let mut bench = race();
+        bench.arrive(2_000, Sample::from(raw::Lap { date_start: Some(at_ms(2_000)), ..lap(44, 1) }));
+        bench.arrive(50_000, message(50_000, "SafetyCar", "SAFETY CAR DEPLOYED", Some(4)));
+        // Safety car until lap 6 begins, at second 340.
+        drive(&mut bench, 4, &[120.0]);
+        bench.arrive(230_000, message(230_000, "SafetyCar", "SAFETY CAR IN THIS LAP", Some(5)));
+        let mut rest = |from: i64, first: i32, seconds: f64| {
+            bench.arrive(from + 100, Sample::from(raw::Lap { date_start: Some(at_ms(from)), ..lap(44, first) }));
+            let end = from + (seconds * 1_000.0) as i64;
+            bench.arrive(end + 100, Sample::from(raw::Lap { date_start: Some(at_ms(end)), ..lap(44, first + 1) }));
+            bench.arrive(end + 200, timed(44, first, from, seconds));
+        };
+        rest(220_000, 5, 119.0);
+        rest(339_000, 6, 90.0);
+        rest(429_000, 7, 85.0);
+        assert_eq!(fastest(&bench), [7]);
+    }
+
+    #[test]
+    fn a_lap_partly_under_a_virtual_safety_car_is_not_told_and_the_next_is() {
+        let mut bench = race();
+        bench.arrive(2_000, Sample::from(raw::Lap { date_start: Some(at_ms(2_000)), ..lap(44, 1) }));
+        bench.arrive(50_000, message(50_000, "SafetyCar", "VIRTUAL SAFETY CAR DEPLOYED", Some(4)));
+        let clear = RaceControl { flag: Some("CLEAR".into()), scope: Some("Track".into()), ..race_control(at_ms(101_000), "TRACK CLEAR") };
+        bench.arrive(99_000, message(99_000, "SafetyCar", "VIRTUAL SAFETY CAR ENDING", Some(5)));
+        bench.arrive(100_050, Sample::from(raw::Lap { date_start: Some(at_ms(100_000)), ..lap(44, 5) }));
+        bench.arrive(101_000, Sample::from(RaceControl { category: Some("Flag".into()), ..clear }));
+        bench.arrive(190_100, Sample::from(raw::Lap { date_start: Some(at_ms(190_000)), ..lap(44, 6) }));
+        bench.arrive(190_200, timed(44, 5, 100_000, 90.0));
+        bench.arrive(270_200, timed(44, 6, 190_000, 80.0));
+        assert_eq!(fastest(&bench), [6]);
+    }
+
+    #[test]
+    fn after_a_late_join_the_first_laps_seen_are_quiet() {
+        let mut bench = race();
+        drive(&mut bench, 40, &[80.0, 79.0, 78.0, 77.0]);
+        assert_eq!(fastest(&bench), [43]);
+    }
+
+    #[test]
+    fn a_fastest_lap_is_withdrawn_when_it_is_deleted_and_told_again_when_it_is_given_back() {
+        let mut bench = race();
+        drive(&mut bench, 1, &[90.0, 89.0, 88.0, 82.0, 80.0]);
+        let deleted = "CAR 44 (HAM) TIME 1:20.000 DELETED - TRACK LIMITS AT TURN 9 LAP 5 15:10:00";
+        bench.arrive(600_000, message(600_000, "Other", deleted, Some(6)));
+        let laps = |bench: &Bench| {
+            let events = bench.facts::<RaceEvent>().into_iter().filter(|(_, event)| event.kind == EventKind::FastestLap);
+            events.map(|(header, event)| (event.lap_number.unwrap(), header.withdrawn)).collect::<Vec<_>>()
+        };
+        assert_eq!(laps(&bench), [(4, false), (5, false), (5, true)], "lap 4 is the best again, and no news");
+        bench.arrive(700_000, message(700_000, "Other", "CAR 44 (HAM) TIME 1:20.000 REINSTATED", Some(7)));
+        assert_eq!(laps(&bench)[3..], [(5, false)]);
+    }
+
+    #[test]
+    fn a_lap_slower_than_anothers_standing_best_is_not_the_fastest_when_the_fastest_is_deleted() {
+        let mut bench = race();
+        drive(&mut bench, 1, &[90.0, 89.0, 88.0, 82.0]);
+        bench.arrive(500_000, timed(16, 4, 415_000, 80.0));
+        let deleted = "CAR 16 (LEC) TIME 1:20.000 DELETED - TRACK LIMITS AT TURN 9 LAP 4 15:10:00";
+        bench.arrive(501_000, message(501_000, "Other", deleted, Some(5)));
+        bench.arrive(600_000, timed(4, 5, 510_000, 85.0));
+        assert_eq!(fastest(&bench), [4, 4, 4], "of car 44, of car 16, and that one withdrawn");
+    }
+
+    #[test]
+    fn a_pass_through_the_pit_lane_that_never_was_leaves_no_event() {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let stops = graph.add(crate::pit_stops::PitStopsOperator::default(), |inputs| inputs.samples::<raw::Pit>());
+            let stops = graph.add(WithdrawsPasses, |inputs| inputs.stream(stops).samples::<raw::Driver>());
+            graph.publish(RaceEventsOperator::default(), |inputs| inputs.stream(status).stream(stops));
+        });
+        bench.arrive(0, message(0, "SessionStatus", "SESSION STARTED", Some(1)));
+        leaves_lane(&mut bench, 1_025_000, 44, 10, 20.0);
+        bench.arrive(1_030_000, Sample::from(driver(44)));
+        leaves_lane(&mut bench, 1_425_000, 44, 15, 20.0);
+        let pit_stop = |withdrawn| (EventKind::PitStop, vec![44], withdrawn);
+        assert_eq!(all(&bench), [pit_stop(false), pit_stop(true), pit_stop(false)]);
+    }
+
+    /// A battle as the operator says it, its phase and place, and how it ended.
+    fn battle(phase: BattlePhase, position: i32, end: Option<BattleEnd>) -> Battle {
+        Battle {
+            battle_number: position,
+            driver_number: 44,
+            driver_number_ahead: 16,
+            phase,
+            position,
+            began_at: at_ms(0),
+            began_lap: None,
+            lap_number: Some(10),
+            measurements: 3,
+            interval_ms: 500,
+            closest_ms: 400,
+            closing_ms_per_lap: None,
+            end,
+        }
+    }
+
+    /// Says the battles, one for each document.
+    struct Battles(Vec<(BattlePhase, i32, Option<BattleEnd>)>);
+
+    impl Operator for Battles {
+        const NAME: &'static str = "battles_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = Battle;
+        type State = usize;
+    }
+
+    impl Handle<raw::Driver> for Battles {
+        fn apply(&self, said: &mut usize, _document: &raw::Driver, context: &mut Context<'_, Battle>) {
+            let (phase, position, end) = self.0[*said];
+            *said += 1;
+            context.emit(battle(phase, position, end));
+        }
+    }
+
+    fn battle_events(apart_ms: i64, battles: &[(BattlePhase, i32, Option<BattleEnd>)]) -> Vec<(i32, bool)> {
+        let mut bench = Bench::new(|graph| {
+            let battles = graph.add(Battles(battles.to_vec()), |inputs| inputs.samples::<raw::Driver>());
+            graph.publish(RaceEventsOperator::default(), |inputs| inputs.stream(battles));
+        });
+        (0..).zip(battles).for_each(|(number, _)| bench.arrive(apart_ms * number, Sample::from(driver(1))));
+        let facts = bench.facts::<RaceEvent>().into_iter();
+        facts.map(|(header, event)| (event.event_number, header.withdrawn)).collect()
+    }
+
+    #[test]
+    fn a_battle_is_told_when_it_begins_between_the_first_ten_or_ends_with_a_pass() {
+        use BattlePhase::{Began, Ended, GoesOn};
+        let (pass, pit) = (Some(BattleEnd::Overtake), Some(BattleEnd::Pit));
+        assert_eq!(battle_events(400_000, &[(Began, 9, None), (GoesOn, 9, None), (Ended, 9, pass)]), [(1, false)]);
+        assert_eq!(battle_events(400_000, &[(Began, 10, None), (Ended, 10, Some(BattleEnd::FellBack))]), []);
+        assert_eq!(battle_events(400_000, &[(Began, 10, None), (Ended, 10, pass)]), [(1, false)]);
+        assert_eq!(battle_events(400_000, &[(Ended, 10, pass), (Ended, 10, pit), (Ended, 10, pass)]), [(1, false), (1, true), (2, false)]);
+    }
+
+    fn result(driver_number: i32, dsq: bool) -> Sample {
+        Sample::from(raw::SessionResult {
+            meeting_key: 1267,
+            session_key: crate::testing::SESSION,
+            driver_number,
+            position: (!dsq).then_some(1),
+            number_of_laps: Some(10),
+            dnf: Some(false),
+            dns: Some(false),
+            dsq: Some(dsq),
+            duration: None,
+            gap_to_leader: None,
+            points: None,
+            id: None,
+        })
+    }
+
+    #[test]
+    fn a_disqualification_is_told_once_and_withdrawn_when_the_result_no_longer_says_so() {
+        let words = "FIA STEWARDS: CAR 44 (HAM) DISQUALIFIED - TECHNICAL INFRINGEMENT";
+        let mut bench = race();
+        bench.arrive(100_000, message(100_000, "Other", words, Some(10)));
+        bench.arrive(200_000, result(44, true));
+        bench.arrive(200_001, result(16, true));
+        let disqualified = |car: i32, withdrawn| (EventKind::Disqualified, vec![car], withdrawn);
+        assert_eq!(all(&bench), [disqualified(44, false), disqualified(16, false)]);
+        let priorities: Vec<_> = bench.facts::<RaceEvent>().into_iter().skip(1).map(|(_, event)| event.priority).collect();
+        assert_eq!(priorities, [2, 2]);
+        bench.arrive(300_000, result(44, false));
+        assert_eq!(all(&bench)[2..], [disqualified(44, true)]);
+    }
+
+    #[test]
+    fn an_event_stands_as_long_as_one_of_the_facts_that_it_rests_on() {
+        use BattlePhase::Ended;
+        let (pass, pit) = (Some(BattleEnd::Overtake), Some(BattleEnd::Pit));
+        let both = &[(Ended, 10, pass), (Ended, 11, pass), (Ended, 10, pit)];
+        assert_eq!(battle_events(60_000, both), [(1, false)], "the second is folded into the first");
+        let none = &[(Ended, 10, pass), (Ended, 11, pass), (Ended, 10, pit), (Ended, 11, pit)];
+        assert_eq!(battle_events(60_000, none), [(1, false), (1, true)]);
+    }
+
+    #[test]
+    fn of_more_grounds_than_are_kept_the_oldest_events_are_forgotten() {
+        let mut bench = Bench::new(|graph| {
+            let messages = graph.publish(crate::race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
+            let operator = RaceEventsOperator { grounds_max: 3, ..RaceEventsOperator::default() };
+            graph.publish(operator, |inputs| inputs.stream(messages));
+        });
+        for number in 0..20 {
+            let ms = 60_000 * number;
+            bench.arrive(ms, message(ms, "Other", &format!("TURN {number} INCIDENT INVOLVING CAR 44 (HAM) NOTED - SPEEDING"), Some(3)));
+        }
+        let told = &bench.state::<RaceEventsOperator>().told;
+        assert_eq!((told.grounds.len(), told.standing.keys().copied().collect::<Vec<_>>()), (3, vec![18, 19, 20]));
     }
 }

@@ -390,7 +390,7 @@ impl Handle<TrackStatus> for BattlesOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control};
+    use crate::testing::{Bench, Disputes, WithdrawsPasses, at_ms, driver, interval, lap, pit, position, race_control};
     use pitwall_schemas::codec::Reading;
     use pitwall_schemas::raw::{self, Pit, RaceControl, Sample};
 
@@ -579,5 +579,97 @@ mod tests {
             bench.arrive(second * 1_000, gap(16, Reading::Text("+1 LAP".into())));
         }
         assert!(facts(&bench).is_empty());
+    }
+
+    #[test]
+    fn a_battle_that_ended_with_a_retirement_ended_with_a_pass_when_the_car_goes_on() {
+        let mut bench = battle();
+        order(&mut bench, 1_022, &[4, 1, 16]);
+        for lap_number in 11..=13 {
+            let second = 1_000 + 80 * i64::from(lap_number - 10);
+            for driver_number in [4, 16] {
+                let begun = raw::Lap { date_start: Some(at_ms(second * 1_000)), ..lap(driver_number, lap_number) };
+                bench.arrive(second * 1_000, Sample::from(begun));
+            }
+        }
+        let begun = raw::Lap { date_start: Some(at_ms(1_250_000)), ..lap(1, 11) };
+        bench.arrive(1_250_000, Sample::from(begun));
+        let ends: Vec<_> = facts(&bench).into_iter().filter_map(|fact| fact.end).collect();
+        assert_eq!(ends, [BattleEnd::Overtake, BattleEnd::Retirement, BattleEnd::Overtake]);
+    }
+
+    #[test]
+    fn a_pass_undone_at_once_ended_no_battle_with_a_pass() {
+        let mut bench = battle();
+        order(&mut bench, 1_022, &[4, 1, 16]);
+        order(&mut bench, 1_023, &[1, 4, 16]);
+        assert_eq!(last(&bench).end, Some(BattleEnd::OtherCar));
+    }
+
+    /// A race like [`race`] in which places can be disputed and passes through the pit lane taken back.
+    fn doubtful_race() -> Bench {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.add(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let positions = graph.add(Disputes, |inputs| inputs.stream(positions).samples::<raw::Driver>());
+            let gaps = graph.publish(crate::gaps::GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
+            let stops = graph.add(crate::pit_stops::PitStopsOperator::default(), |inputs| inputs.samples::<Pit>());
+            let stops = graph.add(WithdrawsPasses, |inputs| inputs.stream(stops).samples::<raw::Driver>());
+            let operator = BattlesOperator::default();
+            graph.publish(operator, |inputs| inputs.stream(status).stream(laps).stream(positions).stream(gaps).stream(stops));
+        });
+        order(&mut bench, 1, &[1, 4, 16]);
+        begin(&mut bench, 1_000, 10);
+        bench
+    }
+
+    #[test]
+    fn a_disputed_place_is_not_fought_for() {
+        let mut bench = doubtful_race();
+        bench.arrive(1_005_000, Sample::from(driver(1)));
+        (0..5).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500));
+        assert!(facts(&bench).is_empty());
+        bench.arrive(1_030_000, Sample::from(driver(1)));
+        (0..3).for_each(|number| measure(&mut bench, 1_031 + 4 * number, 510 + number as i32));
+        assert_eq!(facts(&bench).len(), 1);
+    }
+
+    #[test]
+    fn a_battle_for_a_place_taken_on_this_lap_is_withdrawn_when_the_place_becomes_disputed() {
+        let mut bench = doubtful_race();
+        order(&mut bench, 1_005, &[4, 1, 16]);
+        order(&mut bench, 1_008, &[1, 4, 16]);
+        (0..3).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500 + number as i32));
+        bench.arrive(1_030_000, Sample::from(driver(4)));
+        let said = bench.facts::<Battle>();
+        assert_eq!(said.iter().map(|(header, _)| header.withdrawn).collect::<Vec<_>>(), [false, true]);
+        assert_eq!((said[1].0.supersedes, &said[1].1), (Some(said[0].0.fact_seq), &said[0].1));
+    }
+
+    #[test]
+    fn a_battle_outlasts_the_doubt_about_a_place_held_over_a_lap() {
+        let mut bench = doubtful_race();
+        (0..3).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500 + number as i32));
+        begin(&mut bench, 1_080, 11);
+        bench.arrive(1_090_000, Sample::from(driver(1)));
+        measure(&mut bench, 1_092, 1_900);
+        bench.arrive(1_094_000, Sample::from(driver(1)));
+        measure(&mut bench, 1_096, 600);
+        let said = bench.facts::<Battle>();
+        assert!(said.iter().all(|(header, fact)| !header.withdrawn && fact.end.is_none()));
+    }
+
+    #[test]
+    fn a_pass_through_the_pit_lane_that_never_was_ended_no_battle() {
+        let mut bench = doubtful_race();
+        (0..3).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500 + number as i32));
+        order(&mut bench, 1_020, &[1, 16, 4]);
+        (0..3).for_each(|number| measure(&mut bench, 1_022 + 4 * number, 400 + number as i32));
+        let document = Pit { lane_duration: Some(20.0), ..pit(4, 10, at_ms(1_040_000)) };
+        bench.arrive(1_040_000, Sample::from(document));
+        bench.arrive(1_041_000, Sample::from(driver(4)));
+        let ends: Vec<_> = facts(&bench).into_iter().filter_map(|fact| fact.end).collect();
+        assert_eq!(ends, [BattleEnd::OtherCar, BattleEnd::Pit, BattleEnd::OtherCar]);
     }
 }

@@ -429,7 +429,7 @@ impl Handle<TrackStatus> for UndercutsOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control};
+    use crate::testing::{Bench, Disputes, WithdrawsPasses, at_ms, driver, interval, lap, pit, position, race_control};
     use pitwall_schemas::codec::Reading;
     use pitwall_schemas::raw::{self, Pit, RaceControl, Sample};
 
@@ -477,6 +477,10 @@ mod tests {
 
     fn facts(bench: &Bench) -> Vec<Undercut> {
         bench.facts::<Undercut>().into_iter().map(|(_, fact)| fact).collect()
+    }
+
+    fn last(bench: &Bench) -> Undercut {
+        facts(bench).pop().unwrap()
     }
 
     fn outcomes(bench: &Bench) -> Vec<UndercutOutcome> {
@@ -585,5 +589,100 @@ mod tests {
         stop(&mut bench, 1_040, 4, 10);
         let said: Vec<_> = facts(&bench).into_iter().map(|fact| (fact.driver_number, fact.driver_number_ahead, fact.outcome)).collect();
         assert_eq!(said, [(4, 1, UndercutOutcome::Open), (4, 1, UndercutOutcome::Void)], "the overcut of car 16 took its place");
+    }
+
+    /// A race like [`race`] in which places can be disputed, or passes through the pit lane taken back.
+    fn doubtful_race(disputes: bool) -> Bench {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let mut positions = graph.add(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let mut stops = graph.add(crate::pit_stops::PitStopsOperator::default(), |inputs| inputs.samples::<Pit>());
+            if disputes {
+                positions = graph.add(Disputes, |inputs| inputs.stream(positions).samples::<raw::Driver>());
+            } else {
+                stops = graph.add(WithdrawsPasses, |inputs| inputs.stream(stops).samples::<raw::Driver>());
+            }
+            let gaps = graph.publish(crate::gaps::GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
+            let operator = UndercutsOperator::default();
+            graph.publish(operator, |inputs| inputs.stream(status).stream(laps).stream(positions).stream(gaps).stream(stops));
+        });
+        order(&mut bench, 1, &[1, 4, 16]);
+        [1, 4, 16].into_iter().for_each(|driver_number| begin(&mut bench, 1_000, driver_number, 10));
+        gaps(&mut bench, 1_012, [0.0, 2.0, 20.0]);
+        bench
+    }
+
+    #[test]
+    fn a_car_out_since_the_first_lap_is_no_rival_though_its_gap_stays_0() {
+        let mut bench = Bench::new(crate::join);
+        order(&mut bench, 1, &[1, 4, 16]);
+        [1, 4, 16].into_iter().for_each(|driver_number| begin(&mut bench, 2, driver_number, 1));
+        gaps(&mut bench, 20, [0.0, 1.0, 2.0]);
+        // Car 1 stops, and the feed leaves it where it is with a gap of 0.
+        for lap_number in 2..=10 {
+            [4, 16].into_iter().for_each(|driver_number| begin(&mut bench, 80 * i64::from(lap_number - 1), driver_number, lap_number));
+        }
+        gaps(&mut bench, 735, [0.0, 1.5, 2.0]);
+        stop(&mut bench, 760, 4, 10);
+        let pairs: Vec<_> = facts(&bench).into_iter().map(|fact| (fact.driver_number, fact.driver_number_ahead)).collect();
+        assert!(pairs.iter().all(|(behind, ahead)| *behind != 1 && *ahead != 1), "{pairs:?}");
+    }
+
+    #[test]
+    fn the_order_before_cars_brake_for_the_pit_lane_tells_who_is_ahead() {
+        let mut bench = race();
+        // Car 1 brakes for the pit lane, and car 4 comes by 10 ms before it enters.
+        order(&mut bench, 1_019, &[4, 1, 16]);
+        gaps(&mut bench, 1_019, [0.1, 0.0, 20.0]);
+        stop(&mut bench, 1_040, 1, 10);
+        assert!(facts(&bench).is_empty(), "an overcut shows when car 4 stops");
+        stop(&mut bench, 1_120, 4, 11);
+        let open = last(&bench);
+        assert_eq!((open.kind, open.driver_number, open.driver_number_ahead), (UndercutKind::Overcut, 4, 1));
+        assert_eq!(open.interval_before_ms, 2_000);
+    }
+
+    #[test]
+    fn a_car_at_a_disputed_place_is_no_rival_and_an_attempt_that_ends_at_one_is_void() {
+        let mut bench = doubtful_race(true);
+        bench.arrive(1_013_000, Sample::from(driver(1)));
+        stop(&mut bench, 1_040, 4, 10);
+        assert!(facts(&bench).is_empty());
+        let mut bench = doubtful_race(true);
+        stop(&mut bench, 1_040, 4, 10);
+        stop(&mut bench, 1_120, 1, 11);
+        order(&mut bench, 1_121, &[4, 1, 16]);
+        bench.arrive(1_150_000, Sample::from(driver(4)));
+        complete(&mut bench, 1_200, 1, 12);
+        assert_eq!(outcomes(&bench).last(), Some(&UndercutOutcome::Void));
+    }
+
+    #[test]
+    fn an_attempt_goes_with_its_stop_and_is_open_again_without_its_answer() {
+        let mut bench = doubtful_race(false);
+        stop(&mut bench, 1_040, 4, 10);
+        bench.arrive(1_041_000, Sample::from(driver(4)));
+        let withdrawn = |bench: &Bench| bench.facts::<Undercut>().iter().map(|(header, _)| header.withdrawn).collect::<Vec<_>>();
+        assert_eq!(withdrawn(&bench), [false, true]);
+        let mut bench = doubtful_race(false);
+        stop(&mut bench, 1_040, 4, 10);
+        stop(&mut bench, 1_120, 1, 11);
+        complete(&mut bench, 1_200, 1, 12);
+        bench.arrive(1_201_000, Sample::from(driver(1)));
+        let (open, failed) = (UndercutOutcome::Open, UndercutOutcome::Failed);
+        assert_eq!((outcomes(&bench), last(&bench).answer_lap_number), (vec![open, open, failed, open], None));
+        assert_eq!(withdrawn(&bench), [false; 4]);
+    }
+
+    #[test]
+    fn a_stop_that_proves_to_have_served_a_penalty_makes_a_decided_attempt_void() {
+        let mut bench = race();
+        stop(&mut bench, 1_040, 4, 10);
+        stop(&mut bench, 1_120, 1, 11);
+        complete(&mut bench, 1_200, 1, 12);
+        let words = "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 4 (NOR) - SPEEDING IN THE PIT LANE";
+        bench.arrive(1_201_000, Sample::from(race_control(at_ms(1_001_000), words)));
+        assert_eq!(outcomes(&bench).last(), Some(&UndercutOutcome::Void));
     }
 }

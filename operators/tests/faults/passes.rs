@@ -1,6 +1,6 @@
 //! Places taken and lost, and the events that tell of them.
 
-use pitwall_schemas::facts::{EventKind, Overtake, OvertakeCause, RaceEvent};
+use pitwall_schemas::facts::{EventKind, Overtake, OvertakeCause, RaceEvent, Undercut, UndercutKind, UndercutOutcome};
 
 use crate::support::{Derived, derive};
 
@@ -63,4 +63,12 @@ fn without_a_session_status_laps_and_gaps_tell_that_the_race_is_on() {
     assert_eq!(events(&derived, EventKind::LeadChange), [[1, 4]]);
     let laps: Vec<_> = derived.facts::<RaceEvent>().into_iter().filter(|(_, event)| event.kind == EventKind::FastestLap).collect();
     assert!(laps.is_empty(), "{laps:?}");
+}
+
+#[test]
+fn a_place_given_up_while_braking_for_the_pit_lane_makes_no_undercut() {
+    let derived = derive("08-place-before-the-stop");
+    let attempts: Vec<_> = derived.standing::<Undercut>().into_iter().map(|(_, attempt)| (attempt.kind, attempt.outcome)).collect();
+    assert!(!attempts.contains(&(UndercutKind::Undercut, UndercutOutcome::Succeeded)), "{attempts:?}");
+    assert!(events(&derived, EventKind::Undercut).is_empty());
 }

@@ -114,7 +114,7 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     });
     graph.publish(race_events::RaceEventsOperator::default(), |inputs| {
         let inputs = inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather);
-        inputs.stream(pit_stops).stream(overtakes).stream(battles).stream(undercuts)
+        inputs.stream(gaps).stream(classification).stream(pit_stops).stream(overtakes).stream(battles).stream(undercuts)
     });
     let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
         inputs.samples::<Lap>().samples::<Session>().stream(track_status).stream(telemetry)

@@ -137,7 +137,7 @@ impl Operator for PositionsOperator {
                 continue;
             }
             let previous_position = car.position.replace(position);
-            let fact = facts::Position { driver_number: *driver_number, position, previous_position, cars };
+            let fact = facts::Position { driver_number: *driver_number, position, previous_position, cars, disputed: false };
             // A car that got the new place it was sent to moved by its own message; any other was moved by all of them.
             let is_own = |message: &&Message| message.driver_number == *driver_number && message.place == *place;
             let has_moved = before.get(place) != Some(driver_number);

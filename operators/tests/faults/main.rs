@@ -8,5 +8,6 @@ mod missing;
 mod raw;
 mod results;
 mod control;
+mod passes;
 mod support;
 mod versions;

@@ -19,6 +19,9 @@ const LAP_MAX: i32 = 200;
 /// No car laps faster, µs: the shortest lap of any championship race took 54 s (Sakhir's outer circuit in 2020, f1db).
 const LAP_TIME_MIN: i64 = 45 * Micros::SECOND;
 
+/// A lap time is told this long after the lap's end at most, µs: within 2 s as a rule.
+const TOLD_AFTER_END_MAX: i64 = 30 * Micros::SECOND;
+
 /// Stints of one car that are kept; more than ten are an error of the feed.
 const STINTS_MAX: usize = 32;
 
@@ -207,8 +210,10 @@ impl Car {
         let is_taken = lap.is_some_and(|lap| lap.sent[LAP].value() == Some(&time_ms));
         let is_of_earlier = || self.laps.range(..lap_number).any(|(_, earlier)| earlier.sent[LAP].value() == Some(&time_ms));
         let end = began.map(|began| began.plus(i64::from(time_ms) * 1_000));
-        let is_end = |moment: Micros| end.is_some_and(|end| moment.since(end).abs() < late_time_ms * 1_000);
-        !has_sectors && !is_taken && is_of_earlier() && !is_end(now) && !self.next_start(lap_number).is_some_and(is_end)
+        let is_end = |moment: Micros, after: i64| end.is_some_and(|end| (-late_time_ms * 1_000..after).contains(&moment.since(end)));
+        let is_told_in_time =
+            is_end(now, TOLD_AFTER_END_MAX) || self.next_start(lap_number).is_some_and(|next| is_end(next, late_time_ms * 1_000));
+        !has_sectors && !is_taken && is_of_earlier() && !is_told_in_time
     }
 
     /// The number of the lap that a document is of, and what it says of it; `None` while that cannot be told.

@@ -38,6 +38,13 @@ fn race_starts(ms: i64) -> Sample {
     session(ms, "SESSION STARTED", Some(1), None)
 }
 
+/// A flag for the whole track on the leader's lap.
+fn flag(ms: i64, flag: &str, lap_number: i32) -> Sample {
+    let (category, scope) = (Some("Flag".into()), Some("Track".into()));
+    let (flag, lap_number) = (Some(flag.to_owned()), Some(lap_number));
+    Sample::from(RaceControl { category, scope, flag, lap_number, ..race_control(at_ms(ms), "FLAG") })
+}
+
 fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Bench {
     let mut bench = bench();
     for (ms, sample) in samples {
@@ -128,6 +135,7 @@ fn lap_1_with_a_red_flag_lasts_until_lap_2_however_long() {
     let bench = play([
         (0, race_starts(0)),
         (100, Sample::from(version(1, 1, 0, [None; 4]))),
+        (60_000, flag(60_000, "RED", 1)),
         (60_000, session(60_000, "SESSION ABORTED", Some(1), None)),
         (2_400_000, session(2_400_000, "SESSION STARTED", Some(1), None)),
         (2_500_000, Sample::from(version(1, 2, 2_490_000, [None; 4]))),

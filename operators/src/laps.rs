@@ -76,6 +76,9 @@ use self::rules::Rules;
 use crate::by_driver::ByDriver;
 use crate::known::{AHEAD_OF_ARRIVAL_MAX, Known};
 
+/// A start told this long after it, µs, comes with the snapshot of a join in mid-race: the lap under way then is not lap 1.
+const START_TOLD_AFTER_MAX: i64 = 180 * Micros::SECOND;
+
 /// Folds lap documents.
 #[derive(Debug, Clone, Copy)]
 pub struct LapsOperator {
@@ -170,12 +173,14 @@ impl State {
     }
 
     /// Takes that the session has started: for the first time, or again after it was stopped.
-    fn start(&mut self, lap_number: Option<i32>, context: &mut Context<'_, facts::Lap>) {
+    fn start(&mut self, status: &TrackStatus, context: &mut Context<'_, facts::Lap>) {
         let at = context.event_time();
-        if self.started_at.value().is_some() {
+        let is_resumption = status.message.as_deref() == Some("SESSION RESUMED");
+        if self.started_at.value().is_some() && !is_resumption {
             return self.start_again(context);
         }
-        if self.has_driven_before(at, lap_number) {
+        (self.has_been_aborted, self.is_start_aborted) = (false, false);
+        if is_resumption || self.has_driven_before(at, status.lap_number) {
             if self.rules.is_race() {
                 self.rules.resume(at);
             }
@@ -213,9 +218,12 @@ impl State {
             return;
         }
         self.has_race_begun = true;
+        let is_snapshot = context.now().since(start) > START_TOLD_AFTER_MAX;
         for driver_number in self.driver_numbers() {
             let Some(car) = self.cars.get_mut(driver_number) else { continue };
-            car.settle(2, context.now());
+            if !is_snapshot {
+                car.settle(2, context.now());
+            }
             let has_changed = car.laps.get_mut(&1).is_some_and(|lap| lap.started_at.take(Some(start), cause));
             self.say(driver_number, 1, has_changed, context);
         }
@@ -238,10 +246,13 @@ impl State {
 
     /// Whether the lap began as the leader finished: shortly before race control said so, and no car had begun a lap of that number.
     fn is_the_finish(&self, lap_number: i32, start: Micros) -> bool {
+        if !self.rules.is_race() || !self.rules.may_be_the_finish(start) {
+            return false;
+        }
         let has_begun = |lap: &LapState| lap.started_at.value().is_some_and(|start| !self.rules.may_be_the_finish(*start));
         let known = self.cars.iter().flat_map(|(_, car)| car.laps.iter());
         let last = known.filter(|(_, lap)| has_begun(lap)).map(|(number, _)| *number).max();
-        self.rules.is_race() && self.rules.may_be_the_finish(start) && last.is_some_and(|last| last < lap_number)
+        last.is_some_and(|last| last < lap_number)
     }
 
     /// Takes back every lap that began when the race was over.
@@ -261,14 +272,7 @@ impl State {
     }
 
     /// Takes a document of a lap that began when the race was over, which may carry late times of the lap before.
-    fn take_in_lap(
-        &mut self,
-        document: &Lap,
-        start: Option<Micros>,
-        lap_number: i32,
-        late_time_ms: i64,
-        context: &mut Context<'_, facts::Lap>,
-    ) {
+    fn take_in_lap(&mut self, document: &Lap, start: Option<Micros>, lap_number: i32, context: &mut Context<'_, facts::Lap>) {
         let (driver_number, seq) = (document.driver_number, context.seq());
         let car = self.cars.entry(driver_number);
         let in_lap = car.in_lap.get_or_insert_with(|| (lap_number, Known::default()));
@@ -276,7 +280,7 @@ impl State {
             in_lap.1.take(start, seq);
         }
         let mut times = times(document);
-        let is_late = times[SECTOR_1].is_none() && is_begun_within(start, late_time_ms, context.now());
+        let is_late = times[SECTOR_1].is_none() && self.rules.is_early(start, context.now());
         let has_changed = is_late && car.move_late_times(lap_number, &mut times, seq);
         self.say(driver_number, lap_number - 1, has_changed, context);
     }
@@ -312,7 +316,7 @@ impl State {
     }
 
     /// Folds a version of a lap, and says what is new of it and of the laps beside it.
-    fn take(&mut self, document: &Lap, start: Option<Micros>, lap_number: i32, late_time_ms: i64, context: &mut Context<'_, facts::Lap>) {
+    fn take(&mut self, document: &Lap, start: Option<Micros>, lap_number: i32, context: &mut Context<'_, facts::Lap>) {
         let (driver_number, seq, now) = (document.driver_number, context.seq(), context.now());
         let car = self.cars.entry(driver_number);
         let lap = car.laps.entry(lap_number).or_insert_with(|| LapState::new(now));
@@ -324,9 +328,9 @@ impl State {
             *time = time.filter(|time| Some(*time) != late);
         }
         let began = start.or(lap.started_at.value().copied());
-        let is_late = times[SECTOR_1].is_none() && is_begun_within(began, late_time_ms, now);
+        let is_late = times[SECTOR_1].is_none() && self.rules.is_early(began, now);
         let previous_has_changed = is_late && car.move_late_times(lap_number, &mut times, seq);
-        if car.is_repeated(lap_number, &times, began, now, late_time_ms) {
+        if car.is_repeated(lap_number, &times, self.rules.late_time(), began.zip(Some(now))) {
             times[LAP] = None;
         }
         let Some(lap) = car.laps.get_mut(&lap_number) else { return };
@@ -436,11 +440,6 @@ fn tells_of_aborted_start(words: &str) -> bool {
     is_said("ABORTED START") || is_said("START ABORTED") || is_said("EXTRA FORMATION LAP")
 }
 
-/// Whether what began at `start` began less than `limit_ms` ago.
-fn is_begun_within(start: Option<Micros>, limit_ms: i64, now: Micros) -> bool {
-    start.is_some_and(|start| now.since(start) < limit_ms * 1_000)
-}
-
 impl Operator for LapsOperator {
     const NAME: &'static str = "laps";
     const VERSION: u32 = 4;
@@ -481,8 +480,9 @@ impl Handle<Lap> for LapsOperator {
         state.rules.set(self);
         state.count_laps(document, start, context);
         let lap_number = document.lap_number + state.count.offset;
+        let of_all = state.cars.iter().filter_map(|(_, car)| car.newest()).max().filter(|_| state.rules.is_race());
         let car = state.cars.entry(driver_number);
-        if !car.can_have_reached(lap_number, document, start, now) {
+        if !car.can_have_reached(lap_number, of_all, document, start, now) {
             return context.reject(format!("car {driver_number}'s lap {lap_number}: no car drives that far since its last document"));
         }
         if let Some(start) = start.filter(|start| state.is_the_finish(lap_number, *start)) {
@@ -493,14 +493,14 @@ impl Handle<Lap> for LapsOperator {
         let is_new = car.newest() < Some(lap_number);
         let begins_at = start.or(Some(now).filter(|_| is_new && document.lap_number > 1));
         if begins_at.is_some_and(|start| state.rules.is_over(start)) {
-            return state.take_in_lap(document, start, lap_number, self.late_time_ms, context);
+            return state.take_in_lap(document, start, lap_number, context);
         }
         let is_lap_1 = state.has_race_begun && state.count.highest(now) <= Some(1);
         state.count.has_joined_late |= car.laps.is_empty() && document.lap_number > 1;
         let place = Place { lap_number, is_lap_1, now, seq: context.seq() };
         let Some((lap_number, document)) = car.place(document, place) else { return };
         car.note(lap_number, now);
-        state.take(&document, start, lap_number, self.late_time_ms, context);
+        state.take(&document, start, lap_number, context);
     }
 }
 
@@ -522,7 +522,7 @@ impl Handle<TrackStatus> for LapsOperator {
                 }
                 state.rules.finished_at = None;
                 if is_news {
-                    state.start(status.lap_number, context);
+                    state.start(status, context);
                 }
             }
             SessionState::Finished => state.finish(at, context),

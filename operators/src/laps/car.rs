@@ -19,6 +19,9 @@ const LAP_MAX: i32 = 200;
 /// No car laps faster, µs: the shortest lap of any championship race took 54 s (Sakhir's outer circuit in 2020, f1db).
 const LAP_TIME_MIN: i64 = 45 * Micros::SECOND;
 
+/// How many laps beyond all others a car may be that is first known of in mid-race.
+const LAPS_APART_MAX: i64 = 10;
+
 /// A lap time is told this long after the lap's end at most, µs: within 2 s as a rule.
 const TOLD_AFTER_END_MAX: i64 = 30 * Micros::SECOND;
 
@@ -96,13 +99,26 @@ impl Joined {
 }
 
 impl Car {
-    /// Whether the car can be on that lap now, or on its `start` if that is known; a second document that says so is believed.
-    pub(super) fn can_have_reached(&mut self, lap_number: i32, document: &Lap, start: Option<Micros>, now: Micros) -> bool {
-        let Some((newest, arrived_at)) = self.newest else { return true };
-        let began_at = self.laps.get(&newest).and_then(|lap| lap.started_at.value().copied());
-        let by_dates = start.zip(began_at).map_or(0, |(start, began_at)| start.since(began_at));
-        let laps_since = now.since(arrived_at).max(by_dates).max(0) / LAP_TIME_MIN;
-        if i64::from(lap_number - newest) <= 1 + laps_since {
+    /// Whether the car can be on that lap now, or at its `start` if that is known; a second document that says so is believed. `of_all` is
+    /// the highest lap of any car, if that tells something of this one.
+    pub(super) fn can_have_reached(
+        &mut self,
+        lap_number: i32,
+        of_all: Option<i32>,
+        document: &Lap,
+        start: Option<Micros>,
+        now: Micros,
+    ) -> bool {
+        let reach = match (self.newest, of_all) {
+            (Some((newest, arrived_at)), _) => {
+                let began_at = self.laps.get(&newest).and_then(|lap| lap.started_at.value().copied());
+                let by_dates = start.zip(began_at).map_or(0, |(start, began_at)| start.since(began_at));
+                i64::from(newest) + 1 + now.since(arrived_at).max(by_dates).max(0) / LAP_TIME_MIN
+            }
+            (None, Some(of_all)) => i64::from(of_all) + LAPS_APART_MAX,
+            (None, None) => return true,
+        };
+        if i64::from(lap_number) <= reach {
             self.out_of_reach = None;
             return true;
         }
@@ -200,19 +216,20 @@ impl Car {
         has_changed
     }
 
-    /// Whether the lap time of `times` is that of an earlier lap, sent again: it comes without the lap's own three sectors, and at a moment
-    /// that is not the end of a lap `began` so long before, which the next lap's start does not tell either.
-    pub(super) fn is_repeated(&self, lap_number: i32, times: &Times, began: Option<Micros>, now: Micros, late_time_ms: i64) -> bool {
+    /// Whether the lap time of `times` is that of an earlier lap, sent again: it comes without the lap's own three sectors, and neither the
+    /// moment at which it is known nor the next lap's start is the end of a lap so long. `began_and_now` are the lap's start and that moment.
+    pub(super) fn is_repeated(&self, lap_number: i32, times: &Times, tolerance: i64, began_and_now: Option<(Micros, Micros)>) -> bool {
         let Some(time_ms) = times[LAP] else { return false };
         let lap = self.laps.get(&lap_number);
         let is_known = |index: usize| times[index].is_some() || lap.is_some_and(|lap| lap.sent[index].value().is_some());
         let has_sectors = [SECTOR_1, SECTOR_2, SECTOR_3].into_iter().all(is_known);
         let is_taken = lap.is_some_and(|lap| lap.sent[LAP].value() == Some(&time_ms));
         let is_of_earlier = || self.laps.range(..lap_number).any(|(_, earlier)| earlier.sent[LAP].value() == Some(&time_ms));
-        let end = began.map(|began| began.plus(i64::from(time_ms) * 1_000));
-        let is_end = |moment: Micros, after: i64| end.is_some_and(|end| (-late_time_ms * 1_000..after).contains(&moment.since(end)));
-        let is_told_in_time =
-            is_end(now, TOLD_AFTER_END_MAX) || self.next_start(lap_number).is_some_and(|next| is_end(next, late_time_ms * 1_000));
+        let is_told_in_time = began_and_now.is_some_and(|(began, now)| {
+            let end = began.plus(i64::from(time_ms) * 1_000);
+            let meets_next = self.next_start(lap_number).is_some_and(|next| next.since(end).abs() < tolerance);
+            meets_next || (-tolerance..TOLD_AFTER_END_MAX).contains(&now.since(end))
+        });
         !has_sectors && !is_taken && is_of_earlier() && !is_told_in_time
     }
 

@@ -35,6 +35,7 @@ pub(super) struct Rules {
     neutralised: Vec<Spell>,
     /// When the safety car was out.
     safety_car: Vec<Spell>,
+    late_time_ms: i64,
     sector_sum_ms_max: i32,
     boundary_ms_max: i64,
 }
@@ -48,8 +49,19 @@ struct Spell {
 
 impl Rules {
     pub(super) const fn set(&mut self, operator: &LapsOperator) {
+        self.late_time_ms = operator.late_time_ms;
         self.sector_sum_ms_max = operator.sector_sum_ms_max;
         self.boundary_ms_max = operator.boundary_ms_max;
+    }
+
+    /// What is known less than this after a lap began is of the lap before, µs.
+    pub(super) const fn late_time(&self) -> i64 {
+        self.late_time_ms * 1_000
+    }
+
+    /// Whether a lap that began at `start` has run for so short a time that what becomes known is of the lap before.
+    pub(super) fn is_early(&self, start: Option<Micros>, now: Micros) -> bool {
+        start.is_some_and(|start| now.since(start) < self.late_time())
     }
 
     /// Whether the session is a race or a sprint.

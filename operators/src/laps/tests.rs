@@ -527,6 +527,415 @@ fn a_sector_of_more_mini_sectors_than_the_limit_is_rejected() {
     assert!(bench.facts::<facts::Lap>().is_empty());
 }
 
+/// A session's document.
+fn document(session_type: &str) -> Sample {
+    Sample::from(Session {
+        meeting_key: 1267,
+        session_key: crate::testing::SESSION,
+        session_name: Some(session_type.into()),
+        session_type: Some(session_type.into()),
+        circuit_key: None,
+        circuit_short_name: None,
+        country_code: None,
+        country_key: None,
+        country_name: None,
+        location: None,
+        date_start: None,
+        date_end: None,
+        gmt_offset: None,
+        year: None,
+        is_cancelled: None,
+        id: None,
+    })
+}
+
+fn begins(driver_number: i32, lap_number: i32, ms: i64) -> (i64, Sample) {
+    (ms, Sample::from(version(driver_number, lap_number, ms, [None; 4])))
+}
+
+/// What stands: car and number of each lap that was not taken back.
+fn standing(bench: &Bench) -> Vec<(i32, i32)> {
+    let mut laps = std::collections::BTreeMap::new();
+    for (header, fact) in bench.facts::<facts::Lap>() {
+        laps.insert((fact.driver_number, fact.lap_number), header.withdrawn);
+    }
+    laps.into_iter().filter(|(_, is_withdrawn)| !is_withdrawn).map(|(lap, _)| lap).collect()
+}
+
+#[test]
+fn a_lap_was_the_best_when_it_was_set_though_a_later_one_is_faster_unless_it_is_deleted() {
+    let mut bench = play([
+        (80_000, Sample::from(whole(4, 2, 0, 76.0))),
+        (160_000, Sample::from(whole(4, 3, 80_000, 77.0))),
+        (240_000, Sample::from(whole(4, 4, 160_000, 75.0))),
+    ]);
+    let bests = |bench: &Bench| [2, 3, 4].map(|lap| newest(bench, 4, lap).1).map(|lap| (lap.was_personal_best, lap.is_personal_best));
+    assert_eq!(bests(&bench), [(true, false), (false, false), (true, true)]);
+    bench.arrive(250_000, words(250_000, "CAR 4 (NOR) TIME 1:15.000 DELETED - TRACK LIMITS AT TURN 18 LAP 4 16:03:19").1);
+    assert_eq!(bests(&bench), [(true, true), (false, false), (false, false)]);
+}
+
+#[test]
+fn a_version_without_an_id_after_one_with_an_id_is_taken() {
+    let with_id = Lap { id: Some(7), ..version(1, 5, 0, [Some(25.0), None, None, None]) };
+    let without = version(1, 5, 0, [Some(24.5), None, None, None]);
+    let bench = play([(25_000, Sample::from(with_id)), (600_000, Sample::from(without))]);
+    assert_eq!(newest(&bench, 1, 5).1.sector_1_ms, Some(24_500));
+}
+
+#[test]
+fn a_start_dated_far_ahead_is_no_start_and_the_rest_of_its_document_is_taken() {
+    let day = 86_400_000;
+    let ahead = version(1, 3, day, [Some(25.0), None, None, None]);
+    let bench = play([(0, race_starts(0)), begins(1, 2, 80_000), (185_000, Sample::from(ahead)), begins(1, 3, 186_000)]);
+    let (_, fact) = newest(&bench, 1, 3);
+    assert_eq!((fact.started_at, fact.sector_1_ms), (Some(at_ms(186_000)), Some(25_000)));
+}
+
+#[test]
+fn a_lap_number_out_of_reach_waits_for_a_second_document() {
+    let jump = |number, ms| Sample::from(version(1, number, ms, [None; 4]));
+    let mut bench = play([begins(1, 4, 0), (30_000, jump(54, 0)), (30_100, jump(54, 0)), begins(1, 5, 90_000), (91_000, jump(55, 90_000))]);
+    assert_eq!(standing(&bench), [(1, 4), (1, 5)], "the same document again is no second one");
+    assert_eq!(bench.rejections().len(), 3);
+    bench.arrive(92_000, jump(56, 91_000));
+    assert_eq!(standing(&bench), [(1, 4), (1, 5), (1, 56)]);
+}
+
+#[test]
+fn laps_that_were_not_sent_do_not_put_the_next_one_out_of_reach() {
+    let missing = play([begins(1, 4, 0), begins(1, 9, 400_000)]);
+    assert_eq!(standing(&missing), [(1, 4), (1, 9)]);
+    // Documents of the past that come all at once tell by their dates.
+    let at_once = play([4, 9].map(|number| (1_000_000, Sample::from(version(1, number, i64::from(number) * 80_000, [None; 4])))));
+    assert_eq!(standing(&at_once), [(1, 4), (1, 9)]);
+}
+
+#[test]
+fn a_car_first_known_of_in_mid_race_is_not_far_beyond_all_others() {
+    let first = |number| play([(0, race_starts(0)), begins(1, 2, 80_000), begins(4, number, 80_500)]);
+    assert_eq!(standing(&first(57)), [(1, 2)]);
+    assert_eq!(standing(&first(3)), [(1, 2), (4, 3)]);
+}
+
+/// Two attempts to start, 1,500 s apart, and what race control says between them.
+fn second_start(between: impl IntoIterator<Item = (i64, Sample)>) -> facts::Lap {
+    let mut bench = play([
+        (0, race_starts(0)),
+        (100, Sample::from(Lap { date_start: None, ..version(1, 1, 0, [None; 4]) })),
+        (40_000, Sample::from(Lap { date_start: None, ..version(1, 1, 0, [None, Some(40.0), None, None]) })),
+    ]);
+    for (ms, sample) in between {
+        bench.arrive(ms, sample);
+    }
+    bench.arrive(1_500_000, session(1_500_000, "SESSION STARTED", Some(1), None));
+    bench.arrive(1_583_000, begins(1, 2, 1_583_000).1);
+    newest(&bench, 1, 1).1
+}
+
+#[test]
+fn after_an_aborted_start_lap_1_begins_with_the_second_one() {
+    let aborted = || (60_000, session(60_000, "SESSION ABORTED", Some(1), None));
+    for between in [vec![aborted()], vec![words(60_000, "ABORTED START"), aborted()], vec![words(60_000, "START ABORTED")]] {
+        let lap = second_start(between);
+        assert_eq!((lap.started_at, lap.lap_ms, lap.is_interrupted), (Some(at_ms(1_500_000)), Some(83_000), false));
+        assert_eq!(lap.sector_2_ms, None, "nothing of the first attempt is of the race");
+    }
+}
+
+#[test]
+fn a_red_flag_on_lap_1_or_a_lap_completed_makes_the_second_start_a_resumption() {
+    let aborted = || (60_000, session(60_000, "SESSION ABORTED", Some(1), None));
+    let lap = second_start([aborted(), (60_500, flag(60_000, "RED", 1))]);
+    assert_eq!((lap.started_at, lap.lap_ms, lap.is_interrupted), (Some(at_ms(0)), Some(1_583_000), true));
+    let bench = play([
+        (0, race_starts(0)),
+        begins(1, 1, 10),
+        begins(1, 2, 80_000),
+        (90_000, session(90_000, "SESSION ABORTED", Some(2), None)),
+        (1_500_000, session(1_500_000, "SESSION STARTED", Some(2), None)),
+    ]);
+    assert_eq!(newest(&bench, 1, 1).1.lap_ms, Some(80_000));
+}
+
+#[test]
+fn a_start_without_a_lap_number_begins_a_race_that_the_sessions_document_tells() {
+    let start = || (0, session(0, "SESSION STARTED", None, None));
+    let lap_1 = |samples: Vec<(i64, Sample)>| {
+        let bench = play(samples.into_iter().chain([begins(1, 1, 150), begins(1, 2, 82_000)]));
+        newest(&bench, 1, 1).1.lap_ms
+    };
+    assert_eq!(lap_1(vec![(0, document("Race")), start()]), Some(82_000));
+    assert_eq!(lap_1(vec![start(), (10, document("Race"))]), Some(82_000));
+    assert_eq!(lap_1(vec![(0, document("Practice")), start()]), None);
+}
+
+#[test]
+fn a_join_whose_snapshot_tells_the_start_does_not_take_the_lap_under_way_for_lap_1() {
+    let first = || Sample::from(Lap { date_start: None, ..version(1, 1, 0, [None; 4]) });
+    let at = 3_600_000;
+    let race_control_first = [(at, race_starts(0)), (at, flag(3_500_000, "BLUE", 40)), (at, first())];
+    let laps_first = [(at, first()), (at, race_starts(0)), (at, flag(3_500_000, "BLUE", 40))];
+    for snapshot in [race_control_first, laps_first] {
+        let bench = play(snapshot.into_iter().chain([begins(1, 41, at + 50_000)]));
+        assert_eq!(standing(&bench), [(1, 40), (1, 41)]);
+    }
+}
+
+/// A join on lap 48 by race control's count, 47 by OpenF1's, with a lapped car; the count comes with a blue flag on each lap.
+fn join(counted: [i32; 3]) -> Bench {
+    let mut bench = play([(0, document("Race")), (0, flag(-100_000, "BLUE", counted[0] - 1))]);
+    let mut laps = vec![begins(4, 46, 500), begins(1, 47, 1_000)];
+    for (index, lap_number) in (0..).zip(counted) {
+        laps.push((index * 90_000 + 40_000, flag(index * 90_000 + 40_000, "BLUE", lap_number)));
+        laps.push(begins(1, 48 + index as i32, (index + 1) * 90_000));
+        laps.push(begins(4, 47 + index as i32, (index + 1) * 90_000 + 5_000));
+    }
+    for (ms, sample) in laps {
+        bench.arrive(ms, sample);
+    }
+    bench
+}
+
+#[test]
+fn after_a_join_numbers_that_are_one_too_low_are_put_right_for_every_car() {
+    assert_eq!(standing(&join([47, 48, 49])), [(1, 47), (1, 48), (1, 49), (1, 50), (4, 46), (4, 47), (4, 48), (4, 49)]);
+    assert_eq!(standing(&join([48, 49, 50])), [(1, 48), (1, 49), (1, 50), (1, 51), (4, 47), (4, 48), (4, 49), (4, 50)]);
+}
+
+#[test]
+fn one_wrong_count_of_race_control_does_not_move_the_numbers_for_good() {
+    assert_eq!(standing(&join([47, 49, 49])), [(1, 47), (1, 48), (1, 49), (1, 50), (4, 46), (4, 47), (4, 48), (4, 49)]);
+    assert_eq!(standing(&join([47, 12, 49])), standing(&join([47, 48, 49])));
+}
+
+#[test]
+fn a_race_seen_from_its_start_is_not_renumbered() {
+    let laps = (1..=4).map(|number| begins(1, number, i64::from(number - 1) * 80_000));
+    let counts = (1..=4).map(|number| i64::from(number) * 80_000 - 40_000).map(|ms| (ms, flag(ms, "BLUE", 9)));
+    let mut samples: Vec<_> = laps.chain(counts).chain([(0, race_starts(0))]).collect();
+    samples.sort_by_key(|(ms, _)| *ms);
+    assert_eq!(standing(&play(samples)), [(1, 1), (1, 2), (1, 3), (1, 4)]);
+}
+
+/// A race of two laps: car 1 ends its second at 160 s, car 4 at 162 s and car 44, a lap down, its first at `lapped`; the flag is dated
+/// `lag` ms after the leader's finish. What arrives when is the test's.
+fn finish(lapped: i64, lag: i64, is_flag_first: bool) -> Bench {
+    let flag = (160_000 + lag, session(160_000 + lag, "SESSION FINISHED", Some(2), None));
+    let mut samples = vec![
+        (0, race_starts(0)),
+        begins(1, 1, 10),
+        begins(4, 1, 20),
+        begins(44, 1, 30),
+        begins(1, 2, 80_000),
+        begins(4, 2, 81_000),
+        begins(44, 2, lapped),
+        begins(1, 3, 160_000),
+        begins(4, 3, 162_000),
+        flag,
+    ];
+    samples.sort_by_key(|(ms, _)| *ms);
+    if is_flag_first {
+        let flag = samples.iter().position(|(ms, _)| *ms == 160_000 + lag).unwrap();
+        let flag = samples.remove(flag);
+        let line = samples.iter().position(|(ms, _)| *ms == 160_000).unwrap();
+        samples[line].0 = flag.0;
+        samples.insert(line, flag);
+    }
+    samples.sort_by_key(|(ms, _)| *ms);
+    play(samples)
+}
+
+#[test]
+fn laps_begun_with_or_after_the_leaders_finish_are_none_whenever_the_flag_is_told() {
+    let race = [(1, 1), (1, 2), (4, 1), (4, 2), (44, 1)];
+    for lag in [1, 600, 4_000] {
+        let lapped_before = standing(&finish(159_500, lag, false));
+        assert_eq!(lapped_before, [race.as_slice(), &[(44, 2)]].concat(), "{lag}");
+        assert_eq!(standing(&finish(160_300, lag, false)), race, "a lapped car behind the leader has finished too: {lag}");
+    }
+    assert_eq!(standing(&finish(160_300, 600, true)), race);
+}
+
+#[test]
+fn a_late_time_in_the_document_of_the_way_back_is_of_the_last_lap() {
+    let mut bench = play([
+        (0, race_starts(0)),
+        begins(1, 1, 10),
+        begins(1, 2, 80_000),
+        (140_000, Sample::from(version(1, 2, 80_000, [Some(25.0), Some(27.0), None, None]))),
+        (156_500, session(156_500, "SESSION FINISHED", Some(2), None)),
+    ]);
+    bench.arrive(158_000, Sample::from(version(1, 3, 156_000, [None, None, Some(24.0), Some(76.0)])));
+    let (_, last) = newest(&bench, 1, 2);
+    assert_eq!((last.lap_ms, last.sector_3_ms, last.is_accurate), (Some(76_000), Some(24_000), true));
+    assert_eq!(standing(&bench), [(1, 1), (1, 2)]);
+}
+
+#[test]
+fn a_quick_sector_of_the_way_back_is_no_best() {
+    let mut bench = play([
+        (0, race_starts(0)),
+        begins(1, 1, 10),
+        (156_000, Sample::from(whole(1, 2, 80_000, 76.0))),
+        (157_000, Sample::from(version(1, 3, 156_000, [Some(1.0), None, None, None]))),
+        (157_500, session(157_500, "SESSION FINISHED", Some(2), None)),
+    ]);
+    bench.arrive(160_000, Sample::from(version(4, 2, 82_000, [Some(24.0), None, None, None])));
+    assert_eq!(newest(&bench, 4, 2).1.sector_1_mark, Mark::Purple);
+}
+
+#[test]
+fn the_lap_after_one_ended_in_the_pit_lane_is_a_pit_out_lap_without_its_flag() {
+    let in_pit_lane = Lap { segments_sector_3: Some(vec![Some(2_048), Some(2_064)]), ..whole(1, 2, 0, 80.0) };
+    let by_segments = play([(80_000, Sample::from(in_pit_lane)), begins(1, 3, 80_000)]);
+    let by_pit =
+        play([(80_000, Sample::from(whole(1, 2, 0, 80.0))), begins(1, 3, 80_000), (95_000, Sample::from(pit(1, 2, at_ms(95_000))))]);
+    let pit_first =
+        play([(79_000, Sample::from(pit(1, 2, at_ms(79_000)))), (80_000, Sample::from(whole(1, 2, 0, 80.0))), begins(1, 3, 80_000)]);
+    for bench in [by_segments, by_pit, pit_first] {
+        assert_eq!(
+            [2, 3].map(|lap| newest(&bench, 1, lap).1).map(|lap| (lap.is_pit_in_lap, lap.is_pit_out_lap)),
+            [(true, false), (false, true)]
+        );
+    }
+}
+
+#[test]
+fn in_qualifying_an_out_lap_without_its_flag_is_never_a_best() {
+    let stint = |number, lap_start| Sample::from(Stint { lap_start: Some(lap_start), ..crate::testing::stint(1, number) });
+    let told = [
+        vec![(61_000, Sample::from(pit(1, 2, at_ms(61_000))))],
+        vec![(300_000, Sample::from(pit(1, 2, at_ms(61_000))))],
+        vec![(62_000, stint(2, 3))],
+        vec![(62_000, stint(2, 2)), (300_000, stint(2, 3))],
+    ];
+    for evidence in told {
+        let mut samples = vec![
+            (0, session(0, "SESSION STARTED", None, Some(1))),
+            (60_000, Sample::from(whole(1, 2, 1_000, 80.0))),
+            (140_000, Sample::from(whole(1, 3, 61_000, 75.0))),
+            (230_000, Sample::from(whole(1, 4, 140_000, 81.0))),
+        ];
+        samples.extend(evidence);
+        samples.sort_by_key(|(ms, _)| *ms);
+        let mut bench = play(samples);
+        let out_lap = newest(&bench, 1, 3).1;
+        assert_eq!((out_lap.is_personal_best, out_lap.is_accurate, out_lap.lap_mark), (false, false, Mark::Yellow));
+        bench.arrive(400_000, Sample::from(whole(1, 5, 320_000, 76.0)));
+        assert_eq!(newest(&bench, 1, 5).1.lap_mark, Mark::Purple);
+    }
+}
+
+#[test]
+fn in_a_race_the_first_lap_of_a_stint_is_not_accurate_and_neither_the_cars_first_stint_nor_one_of_a_join_says_so() {
+    let accurate = |number, lap_start, first_lap| {
+        let stint = Stint { lap_start: Some(lap_start), ..crate::testing::stint(1, number) };
+        let laps = (first_lap..=5).map(|lap| (i64::from(lap) * 80_000, Sample::from(whole(1, lap, i64::from(lap - 1) * 80_000, 80.0))));
+        let mut bench = play([(0, race_starts(0))].into_iter().chain(laps));
+        bench.arrive(410_000, Sample::from(stint));
+        newest(&bench, 1, 4).1.is_accurate
+    };
+    assert!(!accurate(2, 4, 1));
+    assert!(accurate(1, 4, 1) && accurate(2, 3, 1) && accurate(2, 4, 4));
+}
+
+#[test]
+fn in_qualifying_a_lap_ended_after_the_red_flag_is_no_best() {
+    let stopped = |ms| (ms, session(ms, "SESSION ABORTED", None, Some(1)));
+    let lap = |red_ms| {
+        let mut bench = play([
+            (0, session(0, "SESSION STARTED", None, Some(1))),
+            (86_000, Sample::from(whole(1, 2, 10_000, 76.0))),
+            stopped(red_ms),
+            (166_000, Sample::from(whole(1, 3, 90_000, 75.0))),
+            (600_000, session(600_000, "SESSION STARTED", None, Some(1))),
+        ]);
+        bench.arrive(700_000, Sample::from(whole(1, 5, 620_000, 75.5)));
+        [2, 3, 5].map(|number| newest(&bench, 1, number).1).map(|lap| (lap.is_interrupted, lap.is_personal_best))
+    };
+    assert_eq!(lap(150_000), [(false, false), (true, false), (false, true)]);
+    assert_eq!(lap(165_800), [(false, false), (false, true), (false, false)], "ended just before: race control's dates are whole seconds");
+}
+
+#[test]
+fn an_out_lap_belongs_to_the_segment_in_which_it_is_driven_and_a_late_lap_to_the_one_in_which_it_began() {
+    let out_lap = |times| Sample::from(Lap { is_pit_out_lap: true, ..version(1, 4, 1_190_000, times) });
+    let bench = play([
+        (0, session(0, "SESSION STARTED", None, Some(1))),
+        (1_000_000, session(1_000_000, "SESSION FINISHED", None, Some(1))),
+        (1_075_000, Sample::from(whole(1, 2, 999_000, 76.0))),
+        begins(1, 3, 1_075_000),
+        // Opened when the car comes in; it goes out again in the next segment.
+        begins(1, 4, 1_190_000),
+        (1_400_000, session(1_400_000, "SESSION STARTED", None, Some(2))),
+        (1_500_000, out_lap([None; 4])),
+        (1_560_000, out_lap([None, Some(33.0), None, None])),
+        // Not known of before.
+        (1_570_000, Sample::from(whole(4, 2, 900_000, 77.0))),
+    ]);
+    let segments = [(1, 2), (1, 3), (1, 4), (4, 2)].map(|(car, lap)| newest(&bench, car, lap).1.qualifying_segment);
+    assert_eq!(segments, [Some(1), Some(1), Some(2), Some(1)]);
+    assert_eq!(newest(&bench, 1, 4).1.sector_2_mark, Mark::Purple, "the first of its segment");
+    assert!(newest(&bench, 1, 2).1.is_personal_best && newest(&bench, 4, 2).1.is_personal_best);
+}
+
+#[test]
+fn a_time_deleted_after_a_later_segment_began_gives_its_own_segment_the_next_best_and_leaves_the_later_one() {
+    let mut bench = play([
+        (0, session(0, "SESSION STARTED", None, Some(1))),
+        (80_000, Sample::from(whole(4, 2, 0, 76.0))),
+        (160_000, Sample::from(whole(4, 3, 80_000, 75.0))),
+        (200_000, session(200_000, "SESSION FINISHED", None, Some(1))),
+        (400_000, session(400_000, "SESSION STARTED", None, Some(2))),
+        (480_000, Sample::from(whole(4, 4, 401_000, 75.0))),
+    ]);
+    bench.arrive(500_000, words(500_000, "CAR 4 (NOR) TIME 1:15.000 DELETED - TRACK LIMITS AT TURN 18 LAP 3 15:02:00").1);
+    let laps = [2, 3, 4].map(|lap| newest(&bench, 4, lap).1);
+    assert_eq!(laps.map(|lap| (lap.is_deleted, lap.is_personal_best)), [(false, true), (true, false), (false, true)]);
+}
+
+#[test]
+fn starts_after_an_end_are_segments_where_nothing_numbers_them_but_not_in_practice_nor_after_a_red_flag() {
+    let segments = |kind: Option<&str>, middle: &str| {
+        let documents = kind.into_iter().map(|kind| (0, document(kind)));
+        let mut bench = play(documents.chain([
+            (0, session(0, "SESSION STARTED", None, None)),
+            (80_000, Sample::from(whole(1, 2, 1_000, 76.0))),
+            (900_000, session(900_000, middle, None, None)),
+            (1_200_000, session(1_200_000, "SESSION STARTED", None, None)),
+        ]));
+        bench.arrive(1_300_000, Sample::from(whole(1, 3, 1_210_000, 77.0)));
+        [2, 3].map(|lap| newest(&bench, 1, lap).1).map(|lap| (lap.qualifying_segment, lap.is_personal_best))
+    };
+    let two = [(Some(1), true), (Some(2), true)];
+    assert_eq!(segments(Some("Qualifying"), "SESSION FINISHED"), two);
+    assert_eq!(segments(None, "SESSION FINISHED"), two);
+    assert_eq!(segments(Some("Qualifying"), "SESSION ABORTED"), [(Some(1), true), (Some(1), false)]);
+    assert_eq!(segments(Some("Practice"), "SESSION ABORTED"), [(None, true), (None, false)]);
+    assert_eq!(segments(Some("Practice"), "SESSION FINISHED"), [(None, true), (None, false)]);
+}
+
+#[test]
+fn a_lap_time_sent_again_counts_for_nothing_until_its_own_sectors_come() {
+    let time = |start, lap_duration| Sample::from(Lap { lap_duration: Some(lap_duration), ..version(1, 4, start, [None; 4]) });
+    let mut bench =
+        play([(76_000, Sample::from(whole(1, 2, 0, 76.0))), begins(1, 3, 76_000), begins(1, 4, 200_000), (230_000, time(200_000, 76.0))]);
+    assert_eq!(newest(&bench, 1, 4).1.lap_ms, None);
+    bench.arrive(276_500, Sample::from(whole(1, 4, 200_000, 76.0)));
+    assert_eq!(newest(&bench, 1, 4).1.lap_ms, Some(76_000), "the same time, driven again");
+}
+
+#[test]
+fn a_lap_as_long_as_the_one_before_counts_without_sectors_when_it_is_told_as_it_ends() {
+    let time = |number: i32| {
+        let end = i64::from(number) * 76_000;
+        (end + 900, Sample::from(Lap { lap_duration: Some(76.0), ..version(1, number, end - 76_000, [None; 4]) }))
+    };
+    let bench = play([time(2), time(3), time(4)]);
+    assert_eq!([2, 3, 4].map(|lap| newest(&bench, 1, lap).1.lap_ms), [Some(76_000); 3]);
+}
+
 /// A race of some cars as the feed tells it: four versions of each lap, in order of arrival.
 fn race(lap_ms: &[Vec<[i32; 3]>]) -> Vec<(i64, Lap)> {
     let mut versions = Vec::new();

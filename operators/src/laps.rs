@@ -229,6 +229,19 @@ impl State {
         }
     }
 
+    /// Says anew which laps are interrupted, now that the session stands still: race control may have told that after their ends.
+    fn interrupt_laps(&mut self, context: &mut Context<'_, facts::Lap>) {
+        for driver_number in self.driver_numbers() {
+            let Some(car) = self.cars.get(driver_number) else { continue };
+            for lap_number in self.rules.newly_interrupted(car) {
+                if let Some(car) = self.cars.get_mut(driver_number) {
+                    car.forget_time(lap_number, &self.rules);
+                }
+                self.say(driver_number, lap_number, false, context);
+            }
+        }
+    }
+
     /// Takes that the session, or the segment of qualifying, has ended at `at`.
     fn finish(&mut self, at: Micros, context: &mut Context<'_, facts::Lap>) {
         if self.rules.finished_at.is_some() {
@@ -480,9 +493,10 @@ impl Handle<Lap> for LapsOperator {
         state.rules.set(self);
         state.count_laps(document, start, context);
         let lap_number = document.lap_number + state.count.offset;
-        let of_all = state.cars.iter().filter_map(|(_, car)| car.newest()).max().filter(|_| state.rules.is_race());
+        let others = state.cars.iter().filter(|(other, _)| *other != driver_number && state.rules.is_race());
+        let of_others = others.filter_map(|(_, car)| car.newest_and_arrival()).max_by_key(|(number, _)| *number);
         let car = state.cars.entry(driver_number);
-        if !car.can_have_reached(lap_number, of_all, document, start, now) {
+        if !car.can_have_reached(lap_number, of_others, document, start, now) {
             return context.reject(format!("car {driver_number}'s lap {lap_number}: no car drives that far since its last document"));
         }
         if let Some(start) = start.filter(|start| state.is_the_finish(lap_number, *start)) {
@@ -492,7 +506,8 @@ impl Handle<Lap> for LapsOperator {
         let car = state.cars.entry(driver_number);
         let is_new = car.newest() < Some(lap_number);
         let begins_at = start.or(Some(now).filter(|_| is_new && document.lap_number > 1));
-        if begins_at.is_some_and(|start| state.rules.is_over(start)) {
+        let is_after_finish = car.in_lap.as_ref().is_some_and(|(number, _)| lap_number >= *number);
+        if is_after_finish || begins_at.is_some_and(|start| state.rules.is_over(start)) {
             return state.take_in_lap(document, start, lap_number, context);
         }
         let is_lap_1 = state.has_race_begun && state.count.highest(now) <= Some(1);
@@ -512,8 +527,12 @@ impl Handle<TrackStatus> for LapsOperator {
         if let Some(lap_number) = status.lap_number.filter(|_| status.message.is_some()) {
             state.count.take(at, lap_number);
         }
+        let is_stopped = state.rules.is_stopped();
         let is_news = state.session.replace(status.session) != Some(status.session);
         state.rules.take_status(status, at);
+        if state.rules.is_stopped() && !is_stopped {
+            state.interrupt_laps(context);
+        }
         match status.session {
             SessionState::Started => {
                 let segment = status.qualifying_phase.or_else(|| if is_news { state.next_segment(at) } else { None });

@@ -19,7 +19,7 @@ const LAP_MAX: i32 = 200;
 /// No car laps faster, µs: the shortest lap of any championship race took 54 s (Sakhir's outer circuit in 2020, f1db).
 const LAP_TIME_MIN: i64 = 45 * Micros::SECOND;
 
-/// How many laps beyond all others a car may be that is first known of in mid-race.
+/// How many laps beyond all others a car may be in a race.
 const LAPS_APART_MAX: i64 = 10;
 
 /// A lap time is told this long after the lap's end at most, µs: within 2 s as a rule.
@@ -99,26 +99,26 @@ impl Joined {
 }
 
 impl Car {
-    /// Whether the car can be on that lap now, or at its `start` if that is known; a second document that says so is believed. `of_all` is
-    /// the highest lap of any car, if that tells something of this one.
+    /// Whether the car can be on that lap now, or at its `start` if that is known; a second document that says so is believed. `of_others`
+    /// is the highest lap of any other car, and when it was first known, where that tells something of this one.
     pub(super) fn can_have_reached(
         &mut self,
         lap_number: i32,
-        of_all: Option<i32>,
+        of_others: Option<(i32, Micros)>,
         document: &Lap,
         start: Option<Micros>,
         now: Micros,
     ) -> bool {
-        let reach = match (self.newest, of_all) {
-            (Some((newest, arrived_at)), _) => {
-                let began_at = self.laps.get(&newest).and_then(|lap| lap.started_at.value().copied());
-                let by_dates = start.zip(began_at).map_or(0, |(start, began_at)| start.since(began_at));
-                i64::from(newest) + 1 + now.since(arrived_at).max(by_dates).max(0) / LAP_TIME_MIN
-            }
-            (None, Some(of_all)) => i64::from(of_all) + LAPS_APART_MAX,
-            (None, None) => return true,
-        };
-        if i64::from(lap_number) <= reach {
+        let laps_since = |moment: Micros| now.since(moment).max(0) / LAP_TIME_MIN;
+        let is_within = |reach: i64| i64::from(lap_number) <= reach;
+        let is_near_others = of_others.is_none_or(|(highest, at)| is_within(i64::from(highest) + LAPS_APART_MAX + laps_since(at)));
+        let can_have = self.newest.map_or(is_near_others, |(newest, at)| {
+            let began_at = self.laps.get(&newest).and_then(|lap| lap.started_at.value().copied());
+            let by_dates = start.zip(began_at).map_or(0, |(start, began_at)| start.since(began_at) / LAP_TIME_MIN);
+            let next = i64::from(newest) + 1;
+            is_within(next) || (is_near_others && is_within(next + laps_since(at).max(by_dates)))
+        });
+        if can_have {
             self.out_of_reach = None;
             return true;
         }
@@ -142,6 +142,11 @@ impl Car {
         self.newest.map(|(newest, _)| newest)
     }
 
+    /// The same, and when its first document arrived.
+    pub(super) const fn newest_and_arrival(&self) -> Option<(i32, Micros)> {
+        self.newest
+    }
+
     /// Adds `change` to the number of every lap.
     pub(super) fn renumber(&mut self, change: i32, rules: &Rules) {
         let numbered = std::mem::take(&mut self.laps).into_iter().map(|(number, lap)| (number + change, lap));
@@ -151,6 +156,9 @@ impl Car {
         }
         if let Some((newest, _)) = &mut self.newest {
             *newest += change;
+        }
+        if let Some((number, _)) = &mut self.in_lap {
+            *number += change;
         }
         if let Some(number) = self.joined.as_mut().and_then(|joined| joined.number.as_mut()) {
             *number += change;

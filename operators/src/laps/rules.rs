@@ -182,6 +182,19 @@ impl Rules {
         self.is_qualifying() && is_during(&self.stops, start, end.map(|end| end.plus(-RED_FLAG_LAG_MAX)))
     }
 
+    /// Timed laps of the car that turn out to be interrupted and were not said to be.
+    pub(super) fn newly_interrupted(&self, car: &Car) -> Vec<i32> {
+        let is_new = |number: i32, lap: &LapState| {
+            lap.said[LAP].is_some() && !lap.flags.is_interrupted && self.is_interrupted(car, number, lap, lap.said[LAP])
+        };
+        car.laps.iter().filter(|(number, lap)| is_new(**number, lap)).map(|(number, _)| *number).collect()
+    }
+
+    /// Whether the session stands still.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stops.last().is_some_and(|spell| spell.until.is_none())
+    }
+
     /// The car's best lap of that segment.
     pub(super) fn personal_best(&self, car: &Car, segment: Option<i32>) -> Option<i32> {
         let of_segment = car.laps.iter().filter(|(_, lap)| lap.qualifying_segment == segment);

@@ -783,6 +783,8 @@ fn a_quick_sector_of_the_way_back_is_no_best() {
     ]);
     bench.arrive(160_000, Sample::from(version(4, 2, 82_000, [Some(24.0), None, None, None])));
     assert_eq!(newest(&bench, 4, 2).1.sector_1_mark, Mark::Purple);
+    bench.arrive(200_000, Sample::from(Lap { date_start: None, ..version(1, 3, 0, [Some(1.0), None, None, None]) }));
+    assert_eq!(standing(&bench), [(1, 1), (1, 2), (4, 2)]);
 }
 
 #[test]
@@ -856,6 +858,27 @@ fn in_qualifying_a_lap_ended_after_the_red_flag_is_no_best() {
     };
     assert_eq!(lap(150_000), [(false, false), (true, false), (false, true)]);
     assert_eq!(lap(165_800), [(false, false), (false, true), (false, false)], "ended just before: race control's dates are whole seconds");
+}
+
+#[test]
+fn a_red_flag_told_after_the_lap_takes_its_time_back_as_a_best() {
+    let mut bench = play([
+        (0, session(0, "SESSION STARTED", None, Some(1))),
+        (86_000, Sample::from(whole(1, 2, 10_000, 76.0))),
+        (161_500, Sample::from(whole(1, 3, 86_000, 75.0))),
+    ]);
+    assert!(newest(&bench, 1, 3).1.is_personal_best);
+    bench.arrive(170_000, session(150_000, "SESSION ABORTED", None, Some(1)));
+    let laps = [2, 3].map(|number| newest(&bench, 1, number).1);
+    assert_eq!(laps.each_ref().map(|lap| (lap.is_interrupted, lap.is_personal_best)), [(false, true), (true, false)]);
+    assert_eq!((laps[1].lap_mark, laps[1].was_personal_best), (Mark::Yellow, false));
+}
+
+#[test]
+fn a_car_that_was_silent_for_long_is_not_far_beyond_the_leader() {
+    let leader = (2..=30).map(|number| begins(1, number, i64::from(number) * 90_000));
+    let bench = play([(0, race_starts(0)), begins(4, 2, 90_000)].into_iter().chain(leader).chain([begins(4, 57, 2_700_500)]));
+    assert!(standing(&bench).iter().all(|(car, lap)| *car == 1 || *lap == 2));
 }
 
 #[test]

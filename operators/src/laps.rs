@@ -5,15 +5,16 @@
 //! Rules, with their source:
 //! * A version with a lower `_id` than the one taken is stale and ignored; one that says nothing new is silent; a null does not erase
 //!   (OpenF1 sends whole documents, in which what is known stays). A start dated well after its arrival is an error, and is not taken.
-//! * Reach: a car is on no lap that it cannot have driven to since its last document, at 45 s a lap; such a document is refused. A second
-//!   one that agrees with it is believed.
+//! * Reach: a car is on no lap that it cannot have driven to since its last document, at 45 s a lap, nor in a race far beyond all others;
+//!   such a document is refused (FastF1 #482). A second one that agrees with it is believed.
 //! * Numbers: joined in mid-session, OpenF1's may be one too low; race control's count of the leader's laps tells. Every lap is then said
 //!   again by its own number, and what was said by a number that no lap has is taken back.
 //! * Lap time: as sent, else the sum of the three sectors (OpenF1).
 //! * Late times: a sector 2, sector 3 or lap time that stands in a document of a lap begun less than 10 s ago, without a sector 1, was
 //!   driven on the lap before and goes there if it is missing there (OpenF1). If that lap is unknown, as after a late join, the time
 //!   goes nowhere. Later versions repeat the time in the wrong place, so it is remembered and passed over.
-//! * Repeated times: the lap time of an earlier lap, sent again for a lap without three sectors of its own, is not taken (FastF1 #404, #612).
+//! * Repeated times: the lap time of an earlier lap, sent again for a lap without three sectors of its own at a moment at which a lap so
+//!   long cannot have ended, is not taken (FastF1 #404, #612).
 //! * Lap 1 of a race has no time in the feed: it begins when the session starts and ends when the car's lap 2 begins, and sector 1 is
 //!   what sectors 2 and 3 leave of it (OpenF1). OpenF1's documents may carry the same inference, so a race's lap 1 is always marked as
 //!   inferred, and its sector 1 is when it came together with the lap time.
@@ -38,7 +39,7 @@
 //! * Personal best: the shortest lap of the car that can be a best, the earlier of two equal ones; one for each segment of qualifying.
 //!   Whether a lap was it when its time was set is said beside that, as FastF1 does.
 //! * Interrupted: a race stood still while the lap was driven or when it began, so it holds the wait or begins in the pit lane or on the
-//!   grid (FastF1 gives such laps no time). However long, it stays (FastF1 #473).
+//!   grid (FastF1 gives such laps no time). However long, it stays (FastF1 #473). In qualifying, a lap that ended after the red flag.
 //! * Ended in the pit lane: the mini-sectors of sector 3 say so, the next lap is a pit-out lap, or `pit` says so. The lap after it is then
 //!   a pit-out lap, also when the feed leaves out its flag (OpenF1 #145).
 //! * Joined in mid-session, OpenF1 numbers the lap under way 1 and gives it no start. So a lap 1 without a start is held until it gets one,

@@ -65,7 +65,7 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     let track_status = graph.publish(track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
     let race_control = graph.publish(race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
     let laps = graph.publish(laps::LapsOperator::default(), |inputs| {
-        inputs.samples::<Lap>().samples::<Pit>().stream(track_status).stream(race_control)
+        inputs.samples::<Lap>().samples::<Pit>().samples::<Stint>().samples::<Session>().stream(track_status).stream(race_control)
     });
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());

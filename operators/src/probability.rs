@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_car_is_as_likely_to_win_as_cars_in_its_place_were_at_that_lap() {
-        let said = play([place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 1, 1), begins(30, 1, 7)]);
+        let said = play([place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 1, 1), begins(500_000, 1, 7)]);
         let laps: Vec<_> = said.iter().map(|(_, fact)| fact.laps_completed).collect();
         assert_eq!(laps, [0, 6]);
         for ((_, fact), row) in said.iter().zip([0, 2]) {
@@ -296,11 +296,11 @@ mod tests {
 
     #[test]
     fn a_sprint_is_not_taken_for_a_race() {
-        let session = |name| vec![place(0, 1, 1), document(name), start(10, Some(1)), begins(20, 1, 1), begins(30, 1, 7)];
+        let session = |name| vec![place(0, 1, 1), document(name), start(10, Some(1)), begins(20, 1, 1), begins(500_000, 1, 7)];
         assert_eq!((play(session("Sprint")).len(), play(session("Race")).len()), (0, 2));
         // On a Saturday, without a document, it may be one until it has more laps than any sprint.
         let day = -86_400_000;
-        let saturday = |laps| vec![place(day, 1, 1), start(day + 10, Some(1)), begins(day + 20, 1, 1), begins(day + 30, 1, laps)];
+        let saturday = |laps| vec![place(day, 1, 1), start(day + 10, Some(1)), begins(day + 20, 1, 1), begins(day + 2_500_000, 1, laps)];
         assert_eq!((play(saturday(31)).len(), play(saturday(32)).len()), (0, 1));
     }
 

@@ -9,5 +9,6 @@ mod raw;
 mod results;
 mod control;
 mod passes;
+mod laps;
 mod support;
 mod versions;

@@ -184,6 +184,7 @@ pub fn lap(driver_number: i32, lap_number: i32) -> Lap {
         is_interrupted: false,
         is_personal_best: false,
         qualifying_segment: None,
+        was_personal_best: false,
     }
 }
 

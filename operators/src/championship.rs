@@ -237,23 +237,10 @@ mod tests {
         let mut bench = Bench::new(crate::join);
         bench.arrive(0, {
             let mut session = Session {
-                meeting_key: 1267,
-                session_key: SESSION,
                 session_name: Some("Race".into()),
                 session_type: Some("Race".into()),
-                circuit_key: None,
-                circuit_short_name: None,
-                country_code: None,
-                country_key: None,
-                country_name: None,
-                location: None,
-                date_start: None,
-                date_end: None,
-                gmt_offset: None,
                 year: Some(2025),
-                is_cancelled: None,
-                reconstructed: None,
-                id: None,
+                ..crate::testing::session_at(None, None)
             };
             session.circuit_short_name = Some("Zandvoort".into());
             Sample::from(session)

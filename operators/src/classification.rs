@@ -968,23 +968,10 @@ mod tests {
 
     fn document(session_type: &str, session_name: &str, year: i32) -> Sample {
         Sample::from(Session {
-            meeting_key: 1267,
-            session_key: SESSION,
             session_name: Some(session_name.into()),
             session_type: Some(session_type.into()),
-            circuit_key: None,
-            circuit_short_name: Some("Zandvoort".into()),
-            country_code: None,
-            country_key: None,
-            country_name: None,
-            location: None,
-            date_start: None,
-            date_end: None,
-            gmt_offset: None,
             year: Some(year),
-            is_cancelled: None,
-            reconstructed: None,
-            id: None,
+            ..crate::testing::session_at(None, None)
         })
     }
 

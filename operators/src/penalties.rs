@@ -267,9 +267,9 @@ mod tests {
     use crate::testing::{Bench, at_ms, race_control};
     use pitwall_schemas::raw::{RaceControl, Sample};
 
-    /// What is left of messages about car 1, each a second after the one before.
+    /// What is left of messages about car 1, each a minute after the one before.
     fn after(messages: &[&str]) -> Penalties {
-        after_arrivals(messages.iter().zip(0..).map(|(words, second)| (second, *words)))
+        after_arrivals(messages.iter().zip(0..).map(|(words, minute)| (60 * minute, *words)))
     }
 
     fn after_arrivals<'a>(messages: impl IntoIterator<Item = (i64, &'a str)>) -> Penalties {
@@ -277,7 +277,7 @@ mod tests {
             graph.publish(RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
         });
         for ((second, words), arrival) in messages.into_iter().zip(1_000..) {
-            bench.arrive(arrival * 1_000, Sample::from(race_control(at_ms(second * 1_000), words)));
+            bench.arrive(arrival * 60_000, Sample::from(race_control(at_ms(second * 1_000), words)));
         }
         let mut penalties = Penalties::default();
         for (header, message) in bench.facts::<RaceControlMessage>() {

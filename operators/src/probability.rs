@@ -273,23 +273,10 @@ mod tests {
     /// The session's document, at 5 ms.
     fn document(session_name: &str) -> (i64, Sample) {
         let session = raw::Session {
-            meeting_key: 1267,
-            session_key: crate::testing::SESSION,
             session_name: Some(session_name.into()),
             session_type: Some("Race".into()),
-            circuit_key: None,
-            circuit_short_name: None,
-            country_code: None,
-            country_key: None,
-            country_name: None,
-            location: None,
-            date_start: None,
-            date_end: None,
-            gmt_offset: None,
             year: Some(2025),
-            is_cancelled: None,
-            reconstructed: None,
-            id: None,
+            ..crate::testing::session_at(None, None)
         };
         (5, Sample::from(session))
     }

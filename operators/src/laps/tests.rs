@@ -530,22 +530,9 @@ fn a_sector_of_more_mini_sectors_than_the_limit_is_rejected() {
 /// A session's document.
 fn document(session_type: &str) -> Sample {
     Sample::from(Session {
-        meeting_key: 1267,
-        session_key: crate::testing::SESSION,
         session_name: Some(session_type.into()),
         session_type: Some(session_type.into()),
-        circuit_key: None,
-        circuit_short_name: None,
-        country_code: None,
-        country_key: None,
-        country_name: None,
-        location: None,
-        date_start: None,
-        date_end: None,
-        gmt_offset: None,
-        year: None,
-        is_cancelled: None,
-        id: None,
+        ..crate::testing::session_at(None, None)
     })
 }
 

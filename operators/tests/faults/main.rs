@@ -4,11 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "fixtures are files")]
 
+mod control;
+mod laps;
 mod missing;
+mod passes;
 mod raw;
 mod results;
-mod control;
-mod passes;
-mod laps;
 mod support;
 mod versions;

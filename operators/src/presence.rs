@@ -20,6 +20,8 @@ use pitwall_engine::Micros;
 use pitwall_schemas::facts::TelemetrySample;
 use serde::{Deserialize, Serialize};
 
+use crate::known::in_order;
+
 /// Speeds of a car at the limit of the pit lane, km/h: 60 or 80, and what drivers stay below or exceed it by.
 const LIMITER_SPEEDS: [std::ops::RangeInclusive<i32>; 2] = [57..=61, 76..=82];
 
@@ -91,6 +93,8 @@ pub struct Presence {
     /// When its laps last showed a sign of life, and when anything else did.
     lap_at: Option<Micros>,
     seen_at: Option<Micros>,
+    /// When its last long silence began that is over.
+    was_silent_from: Option<Micros>,
     /// When its newest laps were begun.
     begun: VecDeque<Micros>,
     /// Whether it has shown since the start that it moves.
@@ -98,8 +102,8 @@ pub struct Presence {
     packet: Option<Packet>,
     limiter: Limiter,
     stand: Option<Stand>,
-    /// The ledger record in which race control said that it stopped.
-    told_stopped: Option<u64>,
+    /// When race control said that it stopped, and the ledger record.
+    told_stopped: Option<(Micros, u64)>,
 }
 
 /// The newest packet of `car_data`.
@@ -152,31 +156,41 @@ pub enum Heard {
 }
 
 impl Presence {
+    /// A sign of life is about to be taken: it may end a long silence.
+    fn end_silence(&mut self, now: Micros, rules: &PresenceRules) {
+        let silent_from = self.alive_at().filter(|alive_at| now.since(*alive_at) >= rules.silence_ms_min * 1_000);
+        self.was_silent_from = silent_from.or(self.was_silent_from);
+    }
+
     /// A lap began to be known.
     pub fn begin_lap(&mut self, now: Micros, rules: &PresenceRules) {
+        self.end_silence(now, rules);
         if self.begun.len() >= rules.laps_missed_max {
             self.begun.pop_front();
         }
         self.begun.push_back(now);
         self.lap_at = Some(now);
+        self.told_stopped = None;
     }
 
     /// The car's laps showed a sign of life.
-    pub const fn show_lap(&mut self, now: Micros) {
+    pub fn show_lap(&mut self, now: Micros, rules: &PresenceRules) {
+        self.end_silence(now, rules);
         self.lap_at = Some(now);
         self.has_driven = true;
     }
 
     /// Something other than its laps showed a sign of life.
-    pub const fn show(&mut self, now: Micros) {
+    pub fn show(&mut self, now: Micros, rules: &PresenceRules) {
+        self.end_silence(now, rules);
         self.seen_at = Some(now);
         self.has_driven = true;
-        self.told_stopped = None;
+        self.told_stopped.take_if(|(told_at, _)| now.since(*told_at) > LAG_MAX);
     }
 
     /// Race control said that the car stopped.
-    pub const fn tell_stopped(&mut self, cause: u64) {
-        self.told_stopped = Some(cause);
+    pub const fn tell_stopped(&mut self, now: Micros, cause: u64) {
+        self.told_stopped = Some((now, cause));
     }
 
     /// The race goes on after it stood still: silence counts from now.
@@ -204,9 +218,10 @@ impl Presence {
         self.begun.len() >= rules.laps_missed_max && self.begun.front().is_some_and(|first| *first > moment)
     }
 
-    /// Whether the car's own last sign of life came about `moment`.
+    /// Whether the car's own last sign of life came about `moment`, or the last before a long silence did.
     pub fn fell_silent_about(&self, moment: Micros, rules: &PresenceRules) -> bool {
-        self.alive_at().is_some_and(|alive_at| alive_at.since(moment).abs() <= rules.together_ms_max * 1_000)
+        let is_about = |silent_from: Micros| silent_from.since(moment).abs() <= rules.together_ms_max * 1_000;
+        self.alive_at().is_some_and(is_about) || self.was_silent_from.is_some_and(is_about)
     }
 
     /// Whether `car_data` have told since `moment` and never that the car moves.
@@ -244,7 +259,7 @@ impl Presence {
 
     /// The ledger records that say that the car stands.
     pub fn standing_causes(&self) -> Vec<u64> {
-        crate::known::in_order([self.stand.map(|stand| stand.cause), self.told_stopped])
+        in_order([self.stand.map(|stand| stand.cause), self.told_stopped.map(|(_, cause)| cause)])
     }
 
     /// Whether the car stands, for however short a time.

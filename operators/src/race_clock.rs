@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn no_lap_completed_is_0_and_then_the_first_car_to_complete_one_leads() {
-        let clocks = play([session(0, "SESSION STARTED"), begins(1, 1, 100), begins(4, 1, 200), begins(4, 2, 90_000), begins(1, 2, 91_000)]);
+        let clocks =
+            play([session(0, "SESSION STARTED"), begins(1, 1, 100), begins(4, 1, 200), begins(4, 2, 90_000), begins(1, 2, 91_000)]);
         let said: Vec<_> = clocks.iter().map(|clock| (clock.started_at, clock.laps_completed, clock.driver_number)).collect();
         assert_eq!(said, [(Some(at_ms(0)), 0, None), (Some(at_ms(0)), 1, Some(4))]);
     }

@@ -19,10 +19,12 @@
 //!   [`TimingOperator::flag_lag_ms_max`] before the flag. When a race that was stopped ends without being resumed, its cars have finished:
 //!   the result is that of two laps before (sporting regulations).
 //! * `RETIRED`: the car is silent or stands while the others go on, as [`presence`](crate::presence) tells; the feed itself says nothing.
-//!   Before the flag the others have begun [`PresenceRules::laps_missed_max`] laps since the car's last sign of life. After it they have
-//!   finished, and the car has not within a lap ([`TimingOperator::finish_wait_percent`] of the winner's last), nor been seen but by the
-//!   laps it never ended. So it is said some laps late and never while the race stands still, and a sign of life takes it back, as after
-//!   a long repair. A retired car has no gaps.
+//!   Before the flag the others have begun [`PresenceRules::laps_missed_max`] laps since the car's last sign of life. After the flag they
+//!   have finished, and the car has not within a lap ([`TimingOperator::finish_wait_percent`] of the winner's last), nor been seen but on
+//!   the lap it never ended. Either way none that has completed more laps is placed behind it, unless it is seen to stand or the order
+//!   never changes: a stopped car falls behind the others.
+//!   So it is said some laps late and never while the race stands still, and a sign of life takes it back, as after a long repair. A
+//!   retired car has no gaps.
 //! * `STOPPED`: the car stands on the track since [`PresenceRules::standing_ms_min`] while most others drive, or race control says that it
 //!   stopped; until it moves on or is retired. Where cars stand in the pit lane nothing is said.
 //! * `DID_NOT_START`: the start was seen, the others have begun [`PresenceRules::laps_missed_max`] laps since, and of the car there is
@@ -94,6 +96,8 @@ struct Race {
     /// Since when the race goes on: since the start, the last resumption, or the first lap seen.
     on_since: Option<Micros>,
     is_suspended: bool,
+    /// Whether places have changed, so that a stopped car would fall behind.
+    has_order_changed: bool,
     finish: Option<Finish>,
 }
 
@@ -211,7 +215,7 @@ impl Car {
             self.last_lap = LastLap::of(lap).or(self.last_lap);
         }
         if is_driven {
-            self.presence.show_lap(now);
+            self.presence.show_lap(now, rules);
         }
         begins
     }
@@ -229,8 +233,8 @@ impl Car {
     }
 
     /// Takes a sign of life from something other than the car's laps.
-    fn show(&mut self, now: Micros) {
-        self.presence.show(now);
+    fn show(&mut self, now: Micros, rules: &PresenceRules) {
+        self.presence.show(now, rules);
         self.come_back();
     }
 
@@ -378,7 +382,7 @@ impl TimingOperator {
                 silent += 1;
             }
         }
-        gone_on > silent
+        gone_on > silent && !Self::keeps_its_place(driver_number, car, state)
     }
 
     /// Whether the others have finished and the car has not, within a lap of the winner.
@@ -395,7 +399,16 @@ impl TimingOperator {
                 silent += 1;
             }
         }
-        finished > silent && !Self::stood_at_the_start(car, &state.race)
+        let is_left = finished > silent && !Self::stood_at_the_start(car, &state.race);
+        is_left && !Self::keeps_its_place(driver_number, car, state)
+    }
+
+    /// Whether the car, which is not seen to stand, is placed before one that has completed more laps than are known of it: its laps were
+    /// not sent, since in an order that changes a stopped car falls behind.
+    fn keeps_its_place(driver_number: i32, car: &Car, state: &State) -> bool {
+        let laps_of = |car: &Car| car.last_lap.map(|last| last.lap_number);
+        let is_ahead_of = |other: &Car| car.position.is_some_and(|place| other.position > Some(place)) && laps_of(other) > laps_of(car);
+        state.race.has_order_changed && !car.presence.stands() && state.others(driver_number).any(is_ahead_of)
     }
 
     /// Whether of the car there has been nothing since the start while the others have gone on.
@@ -553,14 +566,16 @@ impl Handle<Driver> for TimingOperator {
 impl Handle<Position> for TimingOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Timing>) {
         let (now, is_withdrawn) = (context.now(), context.is_withdrawn());
-        let is_behind = |car: &Car| car.position.is_some_and(|place| place > position.position);
+        // A car that was passed still stands where this one is placed now.
+        let is_behind = |car: &Car| car.position.is_some_and(|place| place >= position.position);
         let leads_others = state.others(position.driver_number).any(is_behind);
+        let before = state.cars.entry(position.driver_number).position.replace(position.position);
+        state.race.has_order_changed |= before.is_some_and(|before| before != position.position);
         self.change(state, position.driver_number, context, |car| {
-            let has_gained = car.position.replace(position.position).is_some_and(|before| before > position.position);
             if is_withdrawn {
                 car.position = None;
-            } else if has_gained && leads_others {
-                car.show(now);
+            } else if before.is_some_and(|before| before > position.position) && leads_others {
+                car.show(now, &self.presence);
             }
         });
     }
@@ -577,7 +592,7 @@ impl Handle<Gap> for TimingOperator {
             if is_withdrawn {
                 car.gap = None;
             } else if has_moved(before.0, gap.gap_ms) || has_moved(before.1, gap.interval_ms) {
-                car.show(now);
+                car.show(now, &self.presence);
             }
         });
     }
@@ -590,7 +605,7 @@ impl Handle<Interval> for TimingOperator {
         let is_news = car.interval.take_dated(document.date, document.id, context.now()) && car.interval != before;
         let is_measured = [&document.gap_to_leader, &document.interval].into_iter().any(|reading| matches!(reading, Reading::Number(_)));
         if is_news && is_measured && !car.is_out() {
-            car.presence.show(context.now());
+            car.presence.show(context.now(), &self.presence);
         }
     }
 }
@@ -623,7 +638,7 @@ impl Handle<PitStop> for TimingOperator {
                 car.pit_passes.remove(&pass);
             } else if car.pit_passes.insert(pass) {
                 // OpenF1 sends the document when the car is out again.
-                car.show(now);
+                car.show(now, &self.presence);
             }
         });
     }
@@ -643,8 +658,8 @@ impl Handle<Telemetry> for TimingOperator {
             Heard::Stands => context.set_timer(now.plus(self.presence.standing_ms_min * 1_000), driver_number as u64),
             Heard::Moves if has_stopped => self.change(state, driver_number, context, |_| {}),
             Heard::Moves => {}
-            Heard::Drives if has_stopped || car.is_out() => self.change(state, driver_number, context, |car| car.show(now)),
-            Heard::Drives => car.presence.show(now),
+            Heard::Drives if has_stopped || car.is_out() => self.change(state, driver_number, context, |car| car.show(now, &self.presence)),
+            Heard::Drives => car.presence.show(now, &self.presence),
         }
     }
 }
@@ -654,8 +669,8 @@ impl Handle<RaceControlMessage> for TimingOperator {
         if let [driver_number] = message.driver_numbers[..]
             && says_stopped(&message.text)
         {
-            let cause = context.seq();
-            self.change(state, driver_number, context, |car| car.presence.tell_stopped(cause));
+            let (now, cause) = (context.now(), context.seq());
+            self.change(state, driver_number, context, |car| car.presence.tell_stopped(now, cause));
         }
     }
 }
@@ -703,7 +718,9 @@ impl Handle<TrackStatus> for TimingOperator {
             _ => {}
         }
         state.race.is_suspended = status.session == SessionState::Aborted || status.status == Status::Red;
-        if status.session == SessionState::Started && status.qualifying_phase.is_some() && status.qualifying_phase != state.race.qualifying_phase
+        if status.session == SessionState::Started
+            && status.qualifying_phase.is_some()
+            && status.qualifying_phase != state.race.qualifying_phase
         {
             state.race.qualifying_phase = status.qualifying_phase;
             for (_, car) in state.cars.iter_mut() {
@@ -727,8 +744,8 @@ mod tests {
     use crate::positions::PositionsOperator;
     use crate::race_control::RaceControlOperator;
     use crate::stints::StintsOperator;
-    use crate::testing::{Bench, at_ms, driver, interval, lap, pit, position, race_control, stint};
     use crate::telemetry::TelemetryOperator;
+    use crate::testing::{Bench, at_ms, car_data, driver, interval, lap, pit, position, race_control, stint};
     use crate::track_status::TrackStatusOperator;
     use pitwall_schemas::raw::{self, RaceControl, Sample};
 
@@ -946,6 +963,254 @@ mod tests {
             assert_eq!(row(&bench, car).lap_number, Some(4));
             assert_eq!((gaps(&bench), bench.facts::<Gap>().len()), (before, facts));
         }
+    }
+
+    /// Readings of a car's speed, four a second as the feed sends them, from one ms up to another.
+    fn speeds(driver_number: i32, from: i64, until: i64, speed: i32) -> impl Iterator<Item = (i64, Sample)> {
+        (from / 250..until / 250).map(move |step| (step * 250 + 10, car_data(driver_number, at_ms(step * 250), speed)))
+    }
+
+    fn in_order(mut samples: Vec<(i64, Sample)>) -> Vec<(i64, Sample)> {
+        samples.sort_by_key(|(ms, _)| *ms);
+        samples
+    }
+
+    fn gap_of(driver_number: i32, ms: i64, distance: Reading) -> (i64, Sample) {
+        (ms, Sample::from(raw::Interval { gap_to_leader: distance.clone(), interval: distance, ..interval(driver_number, at_ms(ms)) }))
+    }
+
+    /// Everything that was said of what a car does, in order, each once.
+    fn states(bench: &Bench, driver_number: i32) -> Vec<CarState> {
+        let mut states: Vec<_> = bench.facts::<Timing>().into_iter().map(|(_, fact)| fact).collect::<Vec<_>>();
+        states.retain(|row| row.driver_number == driver_number);
+        let mut states: Vec<_> = states.into_iter().map(|row| row.state).collect();
+        states.dedup();
+        states
+    }
+
+    #[test]
+    fn a_car_that_stands_on_the_track_while_the_others_drive_has_stopped_within_30_s_until_it_drives_on() {
+        let mut samples = race(&[(1, 4), (4, 2)]);
+        samples.extend(speeds(1, 0, 230_000, 250).chain(speeds(4, 0, 100_000, 240)).chain(speeds(4, 100_000, 150_000, 0)));
+        samples.extend(speeds(4, 150_000, 160_000, 120));
+        let bench = play(in_order(samples));
+        assert_eq!(states(&bench, 4), [CarState::Running, CarState::Stopped, CarState::Running]);
+        let stopped = bench.facts::<Timing>().into_iter().find(|(_, row)| row.state == CarState::Stopped).unwrap().0;
+        assert!((120_000..=130_000).contains(&(stopped.known_at.since(at_ms(0)) / 1_000)), "{}", stopped.known_at);
+        assert!(!stopped.causes.is_empty());
+    }
+
+    #[test]
+    fn a_car_that_was_switched_off_when_it_stood_has_stopped_and_retires() {
+        let mut samples = race(&[(1, 6), (4, 2)]);
+        samples.extend(speeds(1, 0, 380_000, 250).chain(speeds(4, 0, 100_000, 240)).chain(speeds(4, 100_000, 102_000, 0)));
+        assert_eq!(states(&play(in_order(samples)), 4), [CarState::Running, CarState::Stopped, CarState::Retired]);
+    }
+
+    #[test]
+    fn a_car_that_stands_after_driving_at_the_limit_of_the_pit_lane_is_not_said_to_have_stopped() {
+        let mut samples = race(&[(1, 4), (4, 2)]);
+        samples.extend(speeds(1, 0, 230_000, 250).chain(speeds(4, 0, 100_000, 240)));
+        samples.extend(speeds(4, 100_000, 108_000, 80).chain(speeds(4, 108_000, 150_000, 0)));
+        assert_eq!(states(&play(in_order(samples)), 4), [CarState::Running]);
+    }
+
+    #[test]
+    fn cars_that_stand_together_have_not_stopped() {
+        // On the grid, and after a red flag that nothing tells of.
+        let mut samples = race(&[(1, 4), (4, 4)]);
+        for car in [1, 4] {
+            samples.extend(speeds(car, 0, 40_000, 0).chain(speeds(car, 40_000, 100_000, 200)).chain(speeds(car, 100_000, 220_000, 0)));
+        }
+        let bench = play(in_order(samples));
+        assert_eq!([1, 4].map(|car| states(&bench, car)), [[CarState::Running], [CarState::Running]]);
+    }
+
+    #[test]
+    fn readings_of_no_speed_while_laps_are_sent_are_no_stop() {
+        let mut samples = race(&[(1, 6), (4, 6)]);
+        samples.extend(speeds(1, 0, 380_000, 250).chain(speeds(4, 0, 100_000, 240)).chain(speeds(4, 100_000, 380_000, 0)));
+        let bench = play(in_order(samples));
+        assert!(row(&bench, 4).state == CarState::Running && !states(&bench, 4).contains(&CarState::Retired));
+    }
+
+    #[test]
+    fn race_control_tells_that_a_car_stopped() {
+        let mut samples = race(&[(1, 3), (4, 2)]);
+        samples.push((100_000, Sample::from(race_control(at_ms(100_000), "CAR 4 (NOR) STOPPED AT TURN 9"))));
+        samples.push((101_000, Sample::from(race_control(at_ms(101_000), "STOP AND GO PENALTY FOR CAR 1 (VER)"))));
+        let mut bench = play(in_order(samples));
+        assert_eq!([1, 4].map(|car| row(&bench, car).state), [CarState::Running, CarState::Stopped]);
+        bench.arrive(152_000, Sample::from(begins(4, 3, 152_000)));
+        assert_eq!(row(&bench, 4).state, CarState::Running);
+    }
+
+    #[test]
+    fn a_car_whose_laps_are_not_sent_does_not_retire_while_anything_else_shows_that_it_goes_on() {
+        let laps = || race(&[(1, 8), (4, 2), (16, 8)]);
+        let places = || [(1, 1), (4, 2), (16, 3)].map(|(car, place)| (10, Sample::from(position(car, at_ms(10), place))));
+        let driving = speeds(4, 0, 530_000, 230).collect::<Vec<_>>();
+        let gaps = (1..130).map(|step| gap_of(4, step * 4_000, Reading::Number(2.0 + step as f64 / 100.0))).collect();
+        let same_gaps = (1..8).map(|step| gap_of(4, step * 75_000, Reading::Number(2.0))).collect();
+        // It overtakes, long after its last lap.
+        let place = |ms: i64, car, place| (ms, Sample::from(position(car, at_ms(ms), place)));
+        let overtakes = [place(20, 16, 2), place(20, 4, 3), place(200_000, 4, 2), place(200_000, 16, 3)].into();
+        for (evidence, more) in [("speed", driving), ("gaps", gaps), ("the same gaps", same_gaps), ("places", overtakes)] {
+            let samples = laps().into_iter().chain(places()).chain(more).collect();
+            let said = states(&play(in_order(samples)), 4);
+            assert_eq!(said, [CarState::Running], "{evidence}");
+        }
+        let samples = laps().into_iter().chain(places()).collect();
+        assert_eq!(row(&play(in_order(samples)), 4).state, CarState::Retired, "without any");
+    }
+
+    #[test]
+    fn a_retirement_that_a_sign_of_life_refutes_is_taken_back() {
+        let place = |ms: i64, car, place| (ms, Sample::from(position(car, at_ms(ms), place)));
+        let retired = || {
+            let mut samples = race(&[(1, 6), (4, 2), (16, 6)]);
+            samples.extend([place(10, 1, 1), place(10, 16, 2), place(10, 4, 3), gap_of(4, 78_000, Reading::Number(3.0))]);
+            play(in_order(samples))
+        };
+        let again = |arrivals: Vec<(i64, Sample)>| {
+            let mut bench = retired();
+            assert_eq!(row(&bench, 4).state, CarState::Retired);
+            for (ms, sample) in arrivals {
+                bench.arrive(ms, sample);
+            }
+            bench.idle(460_000);
+            row(&bench, 4).state
+        };
+        assert_eq!(again(vec![(400_000, Sample::from(begins(4, 7, 400_000)))]), CarState::Running);
+        assert_eq!(again(vec![gap_of(4, 400_000, Reading::Number(4.5))]), CarState::Running);
+        assert_eq!(again(speeds(4, 400_000, 403_000, 220).collect()), CarState::Running);
+        assert_eq!(again(vec![place(400_000, 4, 2), place(400_000, 16, 3)]), CarState::Running);
+        assert_eq!(again(vec![(400_000, Sample::from(pit(4, 5, at_ms(390_000))))]), CarState::Running);
+        // None of these is one: the leader's laps, the same gap sent again, a car that is towed.
+        assert_eq!(again(vec![gap_of(4, 400_000, Reading::Text("+3 LAPS".into()))]), CarState::Retired);
+        assert_eq!(again(vec![gap_of(4, 400_000, Reading::Number(3.0))]), CarState::Retired);
+        assert_eq!(again(speeds(4, 400_000, 440_000, 30).collect()), CarState::Retired);
+    }
+
+    #[test]
+    fn cars_that_fall_silent_together_are_a_hole_of_the_feed_and_retire_neither_in_it_nor_after_it() {
+        let mut samples = race(&[(1, 9), (4, 9), (16, 9), (81, 9)]);
+        samples.retain(|(_, sample)| !matches!(sample, Sample::Laps(lap) if lap.driver_number != 1 && (3..8).contains(&lap.lap_number)));
+        let bench = play(samples);
+        assert!([1, 4, 16, 81].into_iter().all(|car| !states(&bench, car).contains(&CarState::Retired)));
+    }
+
+    #[test]
+    fn laps_that_come_all_at_once_retire_nobody() {
+        let samples = race(&[(1, 9), (4, 9), (16, 9)]).into_iter();
+        let (mut laps, mut others): (Vec<_>, Vec<_>) = samples.partition(|(_, sample)| matches!(sample, Sample::Laps(_)));
+        laps.sort_by_key(|(_, sample)| if let Sample::Laps(lap) = sample { lap.driver_number } else { 0 });
+        others.extend(laps.into_iter().enumerate().map(|(index, (_, sample))| (700_000 + index as i64, sample)));
+        let bench = play(others);
+        assert_eq!([1, 4, 16].map(|car| row(&bench, car).state), [CarState::Running; 3]);
+    }
+
+    #[test]
+    fn a_car_of_which_there_is_nothing_since_the_start_did_not_start() {
+        let place = |car, place| (10, Sample::from(position(car, at_ms(10), place)));
+        let mut samples = race(&[(1, 6), (4, 6)]);
+        samples.extend([place(1, 1), place(4, 2), place(18, 3), (10, Sample::from(driver(99)))]);
+        let mut bench = play(in_order(samples));
+        assert_eq!([18, 99].map(|car| states(&bench, car)), [[CarState::Running, CarState::DidNotStart]; 2].map(Vec::from));
+        bench.arrive(400_000, Sample::from(begins(18, 2, 400_000)));
+        assert_eq!(row(&bench, 18).state, CarState::Running, "it has after all");
+    }
+
+    #[test]
+    fn of_a_car_that_is_silent_from_a_late_join_on_nothing_is_said() {
+        let mut samples = race(&[(1, 9), (4, 9)]);
+        samples.retain(|(ms, _)| *ms > 200_000);
+        samples.insert(0, (200_000, Sample::from(driver(18))));
+        assert_eq!(states(&play(samples), 18), [CarState::Running]);
+    }
+
+    #[test]
+    fn a_car_that_stands_from_the_start_on_never_retires_by_laps() {
+        let mut samples = race(&[(1, 6), (4, 6), (18, 1)]);
+        for (car, speed) in [(1, 250), (4, 250), (18, 0)] {
+            samples.extend(speeds(car, 250, 380_000, speed));
+        }
+        assert_eq!(states(&play(in_order(samples)), 18), [CarState::Running, CarState::Stopped]);
+    }
+
+    #[test]
+    fn a_car_that_starts_from_the_pit_lane_is_on_its_out_lap() {
+        let mut samples = race(&[(1, 6)]);
+        samples.push((12_000, Sample::from(raw::Lap { is_pit_out_lap: true, ..begins(4, 1, 12_000) })));
+        samples.extend(
+            (2..7)
+                .map(|number| (i64::from(number - 1) * LAP_MS + 15_000, number))
+                .map(|(ms, number)| (ms, Sample::from(begins(4, number, ms)))),
+        );
+        assert_eq!(states(&play(in_order(samples)), 4), [CarState::PitOut, CarState::Running]);
+    }
+
+    #[test]
+    fn two_cars_that_stop_on_different_last_laps_retire_after_the_flag() {
+        let finish = 1_000 + 8 * LAP_MS;
+        let mut samples = race(&[(1, 8), (4, 6), (16, 7)]);
+        samples.push((finish, Sample::from(whole(1, 8, 1_000 + 7 * LAP_MS, LAP_MS))));
+        samples.push((finish + 300, session(finish + 300, "SESSION FINISHED", Some(8), None)));
+        let mut bench = play(in_order(samples));
+        assert_eq!([4, 16].map(|car| row(&bench, car).state), [CarState::Running; 2], "they may still come");
+        bench.idle(finish + 3 * LAP_MS / 2 + 1_000);
+        assert_eq!([1, 4, 16].map(|car| row(&bench, car).state), [CarState::Finished, CarState::Retired, CarState::Retired]);
+        // One that comes late has finished.
+        bench.arrive(finish + 200_000, Sample::from(whole(16, 7, 3_000 + 6 * LAP_MS, 2 * LAP_MS + 100_000)));
+        assert_eq!(row(&bench, 16).state, CarState::Finished);
+    }
+
+    #[test]
+    fn a_car_that_is_seen_after_the_flag_retires_only_if_it_stands() {
+        let finish = 1_000 + 4 * LAP_MS;
+        let told = |speed_after: i32| {
+            let mut samples = race(&[(1, 4), (4, 4)]);
+            samples.push((finish, Sample::from(whole(1, 4, 1_000 + 3 * LAP_MS, LAP_MS))));
+            samples.push((finish + 300, session(finish + 300, "SESSION FINISHED", Some(4), None)));
+            samples.extend(speeds(1, 0, finish + 60_000, 250).chain(speeds(4, 0, finish + 20_000, 200)));
+            samples.extend(speeds(4, finish + 20_000, finish + 60_000, speed_after));
+            let mut bench = play(in_order(samples));
+            bench.idle(finish + 3 * LAP_MS / 2 + 1_000);
+            row(&bench, 4).state
+        };
+        assert_eq!([told(0), told(180)], [CarState::Retired, CarState::Running]);
+    }
+
+    #[test]
+    fn a_feed_whose_laps_end_with_the_winners_retires_nobody() {
+        let finish = 1_000 + 4 * LAP_MS;
+        let mut samples = race(&[(1, 4), (4, 4), (16, 4)]);
+        samples.push((finish, Sample::from(whole(1, 4, 1_000 + 3 * LAP_MS, LAP_MS))));
+        samples.push((finish + 300, session(finish + 300, "SESSION FINISHED", Some(4), None)));
+        let mut bench = play(in_order(samples));
+        bench.idle(finish + 600_000);
+        assert_eq!([1, 4, 16].map(|car| row(&bench, car).state), [CarState::Finished, CarState::Running, CarState::Running]);
+    }
+
+    #[test]
+    fn a_lap_that_proved_to_be_none_gives_way_to_the_one_before() {
+        let lap = |lap_number, lap_ms| facts_lap(lap_number, lap_ms);
+        let (mut car, race, rules) = (Car::default(), Race::default(), PresenceRules::default());
+        for (number, lap_ms) in [(4, Some(80_000)), (5, Some(81_000)), (6, Some(70_000))] {
+            car.take_lap(&lap(number, lap_ms), &race, at_ms(i64::from(number)), &rules);
+        }
+        car.forget_lap(6);
+        assert_eq!(car.lap.as_ref().map(|lap| lap.lap_number), Some(5));
+        assert_eq!((car.last_lap.map(|last| last.time_ms), car.best_lap()), (Some(81_000), Some((80_000, 4))));
+    }
+
+    /// A lap as [`laps`](crate::laps) says it.
+    fn facts_lap(lap_number: i32, lap_ms: Option<i32>) -> Lap {
+        let bench = Bench::new(|graph| {
+            graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>());
+        });
+        let said = bench.play([(0, Sample::from(begins(1, lap_number, 0)))]).facts::<Lap>().remove(0).1;
+        Lap { lap_ms, is_complete: lap_ms.is_some(), ..said }
     }
 
     #[test]

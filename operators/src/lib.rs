@@ -23,6 +23,7 @@ pub mod pit_passes;
 pub mod pit_stops;
 pub mod position_check;
 pub mod positions;
+pub mod presence;
 pub mod probability;
 pub mod race_clock;
 pub mod race_control;
@@ -76,9 +77,10 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);
         inputs.stream(laps).stream(positions).stream(gaps)
     });
+    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
     let timing = graph.publish(timing::TimingOperator::default(), |inputs| {
-        let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
-        inputs.stream(pit_stops)
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
+        inputs.samples::<Interval>().stream(gaps).stream(stints).stream(pit_stops).stream(telemetry)
     });
     graph.publish(probability::ProbabilityOperator::default(), |inputs| {
         let inputs = inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing);
@@ -86,7 +88,6 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     });
     let circuit = graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
     let weather = graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
-    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
     graph.publish(team_radio::TeamRadioOperator::default(), |inputs| inputs.samples::<TeamRadio>().stream(laps));
     graph.publish(starting_grid::StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
     let classification = graph.publish(classification::ClassificationOperator, |inputs| {

@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_retired_cars_share_goes_to_the_others() {
         let mut samples = vec![place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 4, 1)];
-        samples.extend((1..=4).map(|number| begins(20 + i64::from(number) * 10, 1, number)));
+        samples.extend((1..=4).map(|number| begins(i64::from(number) * 80_000, 1, number)));
         let said = play(samples);
         let (_, last) = said.last().unwrap();
         assert_eq!((cars(last), last.cars[0].probability), (vec![1], 1.0));

@@ -11,4 +11,5 @@ mod passes;
 mod raw;
 mod results;
 mod support;
+mod tower;
 mod versions;

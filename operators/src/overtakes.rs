@@ -1130,6 +1130,66 @@ mod tests {
         assert_eq!(causes(&bench), [OvertakeCause::Lap1], "its first lap was only sent late");
     }
 
+    /// Passes the tower's rows on. A driver's document says of its car what stands in its broadcast name.
+    struct States;
+
+    impl Operator for States {
+        const NAME: &'static str = "states_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = Timing;
+        type State = BTreeMap<i32, Timing>;
+    }
+
+    impl Handle<Timing> for States {
+        fn apply(&self, rows: &mut Self::State, row: &Timing, _context: &mut Context<'_, Timing>) {
+            rows.insert(row.driver_number, row.clone());
+        }
+    }
+
+    impl Handle<raw::Driver> for States {
+        fn apply(&self, rows: &mut Self::State, document: &raw::Driver, context: &mut Context<'_, Timing>) {
+            let state = match document.broadcast_name.as_deref() {
+                Some("STOPPED") => CarState::Stopped,
+                Some("DID NOT START") => CarState::DidNotStart,
+                Some("RETIRED") => CarState::Retired,
+                _ => CarState::Running,
+            };
+            let row = rows.get(&document.driver_number).cloned().unwrap();
+            context.emit(Timing { state, ..row });
+        }
+    }
+
+    #[test]
+    fn a_car_that_stands_was_stopped_until_it_retires_and_one_that_did_not_start_takes_no_part() {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.publish(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let rows = graph.add(crate::timing::TimingOperator::default(), |inputs| inputs.stream(positions));
+            let rows = graph.add(States, |inputs| inputs.stream(rows).samples::<raw::Driver>());
+            graph.publish(OvertakesOperator::default(), |inputs| inputs.stream(status).stream(laps).stream(positions).stream(rows));
+        });
+        let say = |bench: &mut Bench, second: i64, car: i32, state: &str| {
+            bench.arrive(second * 1_000, Sample::from(raw::Driver { broadcast_name: Some(state.into()), ..driver(car) }));
+        };
+        status(&mut bench, 0, "SessionStatus", "SESSION STARTED");
+        order(&mut bench, 1, &[1, 4, 16, 44]);
+        laps(&mut bench, 1_000, 10, &[1, 4, 16, 44]);
+        order(&mut bench, 1_010, &[4, 1, 16, 44]);
+        say(&mut bench, 1_025, 1, "STOPPED");
+        order(&mut bench, 1_060, &[4, 16, 1, 44]);
+        let (off_track, on_track) = (OvertakeCause::OffTrack, OvertakeCause::OnTrack);
+        assert_eq!(causes(&bench), [off_track, off_track], "one just before it was told, and one while it stands");
+        say(&mut bench, 1_070, 1, "RUNNING");
+        order(&mut bench, 1_075, &[4, 16, 44, 1]);
+        assert_eq!(causes(&bench), [off_track, off_track, on_track], "it drives again");
+        say(&mut bench, 1_100, 1, "RETIRED");
+        assert_eq!(causes(&bench), [OvertakeCause::Retirement; 3]);
+        order(&mut bench, 1_200, &[4, 44, 16, 1]);
+        say(&mut bench, 1_210, 16, "DID NOT START");
+        assert_eq!(causes(&bench)[3], OvertakeCause::Correction);
+    }
+
     fn lap_1(bench: &mut Bench, second: i64, out_of_pit_lane: &[i32], cars: &[i32]) {
         for driver_number in cars {
             let is_pit_out_lap = out_of_pit_lane.contains(driver_number);

@@ -175,8 +175,8 @@ struct Car {
     starts: BTreeMap<i32, Micros>,
     /// Its best lap: time and number.
     best: Option<(i32, i32)>,
-    /// The lap that was told to be the fastest and is not: it may be given back.
-    taken_back: Option<i32>,
+    /// Number and time of the lap that was told to be the fastest and is not: it may be given back, or get another number.
+    taken_back: Option<(i32, i32)>,
     is_retired: bool,
     /// Whether the provisional classification says that it is disqualified, and the published one.
     is_disqualified: [bool; 2],
@@ -355,17 +355,17 @@ impl Race {
         self.neutralisations.iter().zip(until).any(|((since, kind), until)| counts(*kind) && *since < to && from < until)
     }
 
-    /// Whether a lap's time says nothing of the car's speed: the first laps, and laps slowed or after a restart.
-    fn is_quiet(&self, lap: &Lap, lap_ms: i32, car: &Car, operator: &RaceEventsOperator) -> bool {
-        let now = self.neutralisations.back().map_or(Neutralisation::None, |(_, kind)| *kind);
-        let is_slow = |kind| kind != Neutralisation::None;
-        let restarts = |kind| matches!(kind, Neutralisation::SafetyCar | Neutralisation::RedFlag);
+    /// Whether a lap's time says nothing of the car's speed: the first laps, and laps slowed or after a restart. A start that is not known is
+    /// a lap time before `now`, when the time is known, or before the next start.
+    fn is_quiet(&self, lap: &Lap, lap_ms: i32, car: &Car, now: Micros, operator: &RaceEventsOperator) -> bool {
+        let a_lap = i64::from(lap_ms) * 1_000;
         let start_of = |lap_number: i32| car.starts.get(&lap_number).copied();
-        let start = start_of(lap.lap_number);
-        let was_slowed = start.map_or(is_slow(now), |start| self.was_slowed(start, start.plus(i64::from(lap_ms) * 1_000), is_slow));
-        let restarted = start_of(lap.lap_number - 1).zip(start).is_some_and(|(before, start)| self.was_slowed(before, start, restarts));
+        let start = start_of(lap.lap_number).unwrap_or(now.plus(-a_lap));
+        let before = start_of(lap.lap_number - 1).unwrap_or(start.plus(-a_lap));
+        let restarts = |kind| matches!(kind, Neutralisation::SafetyCar | Neutralisation::RedFlag);
         let first_laps = self.first_lap.unwrap_or(1).max(1) - 1 + operator.quiet_laps;
-        was_slowed || (self.is_race && (restarted || lap.lap_number <= first_laps))
+        self.was_slowed(start, start.plus(a_lap), |kind| kind != Neutralisation::None)
+            || (self.is_race && (self.was_slowed(before, start, restarts) || lap.lap_number <= first_laps))
     }
 }
 
@@ -595,11 +595,10 @@ impl Handle<Lap> for RaceEventsOperator {
         if car.best.is_some_and(|(best, number)| number == lap.lap_number && (time_ms != Some(best) || !lap.is_personal_best)) {
             car.best = None;
         }
-        if let Some(number) = told.grounds.get(&(EventKind::FastestLap, ground))
-            && told.standing.get(number).is_some_and(|standing| standing.fact.time_ms != time_ms)
-        {
+        let of_event = told.grounds.get(&(EventKind::FastestLap, ground)).and_then(|number| told.standing.get(number)?.fact.time_ms);
+        if of_event.is_some() && of_event != time_ms {
             told.take_back(EventKind::FastestLap, ground, context);
-            car.taken_back = Some(lap.lap_number);
+            car.taken_back = of_event.map(|told_ms| (lap.lap_number, told_ms));
         }
         if context.is_withdrawn() {
             return;
@@ -612,13 +611,14 @@ impl Handle<Lap> for RaceEventsOperator {
                 car.starts.pop_first();
             }
         }
-        // An earlier lap is a best again when a better one is deleted. That is no news, unless it was deleted itself and is given back.
-        let is_newest = car.lap_number.is_none_or(|newest| newest <= lap.lap_number + 1) || car.taken_back == Some(lap.lap_number);
+        // An earlier lap is a best again when a better one is deleted. That is no news, unless it was taken back itself.
+        let is_newest = car.lap_number.is_none_or(|newest| newest <= lap.lap_number + 1);
+        let is_given_back = car.taken_back.is_some_and(|(number, told_ms)| number == lap.lap_number || Some(told_ms) == time_ms);
         car.lap_number = car.lap_number.max(Some(lap.lap_number));
         let is_of_now = lap.qualifying_segment == race.qualifying_phase;
         let Some(time_ms) = time_ms.filter(|_| lap.is_personal_best && is_of_now) else { return };
         car.best = Some((time_ms, lap.lap_number));
-        let is_quiet = !is_newest || race.is_quiet(lap, time_ms, car, self);
+        let is_quiet = !(is_newest || is_given_back) || race.is_quiet(lap, time_ms, car, context.now(), self);
         let others = state.cars.iter().filter(|(number, _)| *number != lap.driver_number);
         let is_fastest = others.filter_map(|(_, car)| car.best).all(|(best, _)| time_ms < best);
         if is_fastest && !is_quiet {
@@ -1177,6 +1177,20 @@ mod tests {
         bench.arrive(190_200, timed(44, 5, 100_000, 90.0));
         bench.arrive(270_200, timed(44, 6, 190_000, 80.0));
         assert_eq!(fastest(&bench), [6]);
+    }
+
+    #[test]
+    fn laps_whose_starts_are_not_known_are_quiet_by_when_their_times_become_known() {
+        let without_start = |lap_number, seconds: f64| Sample::from(raw::Lap { lap_duration: Some(seconds), ..lap(44, lap_number) });
+        let mut bench = race();
+        bench.arrive(2_000, Sample::from(raw::Lap { date_start: Some(at_ms(2_000)), ..lap(44, 1) }));
+        bench.arrive(50_000, message(50_000, "SafetyCar", "SAFETY CAR DEPLOYED", Some(4)));
+        bench.arrive(230_000, message(230_000, "SafetyCar", "SAFETY CAR IN THIS LAP", Some(5)));
+        bench.arrive(300_000, Sample::from(raw::Lap { date_start: Some(at_ms(300_000)), ..lap(1, 6) }));
+        for (ms, lap_number, seconds) in [(300_000, 5, 100.0), (390_000, 6, 89.0), (479_000, 7, 88.0)] {
+            bench.arrive(ms, without_start(lap_number, seconds));
+        }
+        assert_eq!(fastest(&bench), [7]);
     }
 
     #[test]

@@ -980,6 +980,13 @@ mod tests {
         Sample::from(raw::Lap { date_start: Some(at_ms(ms)), lap_duration: Some(seconds), ..lap(driver_number, lap_number) })
     }
 
+    /// A lap of that time, s, begun at `ms`, with the sectors that add up to it.
+    fn in_sectors(driver_number: i32, lap_number: i32, ms: i64, seconds: f64) -> Sample {
+        let Sample::Laps(lap) = timed(driver_number, lap_number, ms, seconds) else { unreachable!("a lap") };
+        let [quarter, half] = [Some(seconds / 4.0), Some(seconds / 2.0)];
+        Sample::from(raw::Lap { duration_sector_1: quarter, duration_sector_2: half, duration_sector_3: quarter, ..*lap })
+    }
+
     fn result(driver_number: i32, place: Option<i32>, points: Option<f64>) -> SessionResult {
         SessionResult {
             meeting_key: 1267,
@@ -1496,7 +1503,7 @@ mod tests {
         let mut arrivals = Vec::new();
         for (car, lap_ms) in cars {
             for number in 0..until / lap_ms {
-                arrivals.push(((number + 1) * lap_ms, timed(*car, first_lap + number as i32, number * lap_ms, *lap_ms as f64 / 1_000.0)));
+                arrivals.push(((number + 1) * lap_ms, in_sectors(*car, first_lap + number as i32, number * lap_ms, *lap_ms as f64 / 1_000.0)));
             }
         }
         arrivals.sort_by_key(|(ms, _)| *ms);
@@ -1581,7 +1588,7 @@ mod tests {
         bench.arrive(2, Sample::from(position(4, at_ms(2), 3)));
         laps_until(&mut bench, &[(1, 80_000), (16, 89_500)], 1, 36 * 80_000);
         for number in 1..=36 {
-            bench.arrive(36 * 80_000, timed(4, number, i64::from(number - 1) * 81_000, 81.0));
+            bench.arrive(36 * 80_000, in_sectors(4, number, i64::from(number - 1) * 81_000, 81.0));
         }
         for number in 37..=40 {
             bench.arrive(i64::from(number) * 80_000, timed(1, number, i64::from(number - 1) * 80_000, 80.0));

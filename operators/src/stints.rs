@@ -8,9 +8,9 @@
 //!   feed's `UNKNOWN`, and any text that is no compound, is the absence of news and takes no known compound away.
 //! * **A stint ends with the lap into the pit lane and the next begins with the lap out of it.** The feed gives the next one the lap that
 //!   it counts when the tyres are changed: where the boxes lie before the line (Melbourne, Monaco, Montréal) that is the in-lap, which then
-//!   belongs to both stints or to the wrong one. So the n-th change of stint is matched to the n-th pass through the pit lane on its first
-//!   lap or the lap before; where either could be meant, to the one during which the car stood still, or else as most of the session's
-//!   other changes. A pass is known from `pit`, and from laps into and out of the pit lane.
+//!   belongs to both stints or to the wrong one. So changes of stint are matched to passes through the pit lane in order, each to one on
+//!   its first lap or the lap before, so that as many as possible find one; where either could be meant, to the one during which the car
+//!   stood still, or else as most of the session's other changes. A pass is known from `pit`, and from laps into and out of the pit lane.
 //! * Numbers skip: sets that were changed before the start have numbers too. So stints are counted, not their numbers. The first one
 //!   opens; every other one is said when it matches a pass. One that matches none is spurious (Italy 2018: four stints at the start) and
 //!   held, unsaid, until it matches one or the feed goes on with it for a third lap: then the feed means it, and of two that begin with the
@@ -52,6 +52,10 @@ const PASS_MAX: i64 = 180 * Micros::SECOND;
 
 /// Passes further apart than this, µs, are two: no car can be twice in the pit lane meanwhile.
 const SAME_PASS: i64 = 10 * Micros::SECOND;
+
+/// What it is worth to match a stint to a pass, and one during which the car stood, against one as most of the session's are.
+const MATCH: i32 = 10_000;
+const STOOD: i32 = 100;
 
 /// Folds stint documents.
 #[derive(Debug, Clone, Copy)]
@@ -231,19 +235,18 @@ impl State {
     /// Which of the car's stints are believed, and the passes that they follow, in order.
     fn places(&self, car: &Car, passes: &Passes) -> Vec<Place> {
         let is_bounded = car.is_bounded(self.has_waited);
+        let in_laps = self.in_laps(car, passes);
         let mut places: Vec<Place> = Vec::new();
-        let mut last_pass = 0;
         for (&stint_number, stint) in &car.stints {
             let Some(before) = places.last().copied() else {
                 places.push(Place { stint_number, in_lap: None });
                 continue;
             };
-            let in_lap = stint.start().and_then(|start| self.pass_of(start, last_pass, passes));
+            let in_lap = in_laps.get(&stint_number).copied();
             let begins_with = |number: i32| car.stints.get(&number).and_then(StintState::start);
             let first_lap = before.in_lap.map(|in_lap| in_lap + 1).or_else(|| begins_with(before.stint_number));
-            if let Some(in_lap) = in_lap {
-                last_pass = in_lap;
-                places.push(Place { stint_number, in_lap: Some(in_lap) });
+            if in_lap.is_some() {
+                places.push(Place { stint_number, in_lap });
             } else if stint.start().is_some() && stint.start() <= first_lap {
                 // A second stint for the same laps; what is said stays until the feed has made up its mind.
                 if stint.is_meant() || stint.is_said() {
@@ -257,15 +260,29 @@ impl State {
         places
     }
 
-    /// In-lap of the pass after `last_pass` that a stint follows which the feed begins with lap `start`.
-    fn pass_of(&self, start: i32, last_pass: i32, passes: &Passes) -> Option<i32> {
-        let pass = |in_lap: i32| passes.get(&in_lap).filter(|_| in_lap > last_pass).map(|(_, stood)| *stood);
-        match (pass(start - 1), pass(start)) {
-            (Some(before), Some(on)) if before != on => Some(if on == Some(true) || before == Some(false) { start } else { start - 1 }),
-            (Some(_), Some(_)) => Some(if self.begins_with_the_in_lap() { start } else { start - 1 }),
-            (Some(_), None) => Some(start - 1),
-            (None, on) => on.map(|_| start),
+    /// In-laps of the passes that the car's stints follow, by stint: the best of all ways to match them in order.
+    fn in_laps(&self, car: &Car, passes: &Passes) -> BTreeMap<i32, i32> {
+        let is_ambiguous = |start: i32| passes.contains_key(&start) && passes.contains_key(&(start - 1));
+        let starts: Vec<(i32, i32)> = car.stints.iter().skip(1).filter_map(|(number, stint)| Some((*number, stint.start()?))).collect();
+        let begins_with_in_lap = starts.iter().any(|(_, start)| is_ambiguous(*start)) && self.begins_with_the_in_lap();
+        // The best way so far that ends with each pass, with what it is worth.
+        let mut best: BTreeMap<i32, (i32, BTreeMap<i32, i32>)> = BTreeMap::from([(0, Default::default())]);
+        for (number, start) in starts {
+            let before = best.clone();
+            for in_lap in [start - 1, start] {
+                let Some((_, stood)) = passes.get(&in_lap) else { continue };
+                let ways = before.range(..in_lap).map(|(_, way)| way);
+                let Some((worth, way)) = ways.max_by_key(|(worth, _)| *worth) else { continue };
+                let is_usual = is_ambiguous(start) && (in_lap == start) == begins_with_in_lap;
+                let worth = worth + MATCH + stood.map_or(0, |stood| if stood { STOOD } else { -STOOD }) + i32::from(is_usual);
+                // Of two stints that are worth the same the older has it, until the feed goes on with the newer.
+                if best.get(&in_lap).is_none_or(|(other, _)| worth > *other) {
+                    let way = way.iter().map(|(number, in_lap)| (*number, *in_lap)).chain([(number, in_lap)]).collect();
+                    best.insert(in_lap, (worth, way));
+                }
+            }
         }
+        best.into_values().max_by_key(|(worth, _)| *worth).map(|(_, way)| way).unwrap_or_default()
     }
 
     /// Whether most of the session's changes of stint count from the in-lap.

@@ -46,7 +46,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
-use crate::stints::is_far;
+use crate::stints::Reach;
 
 /// Passes kept of one car: more than a session has laps. Another is rejected.
 const PASSES_MAX: usize = 256;
@@ -98,8 +98,7 @@ pub struct State {
     field: Field,
     /// Highest lap that any car has begun.
     leaders_lap: i32,
-    /// Highest lap that laps or stints spoke of; 0 when none did.
-    reach: i32,
+    reach: Reach,
 }
 
 /// What concerns all cars' passes.
@@ -391,9 +390,8 @@ impl Car {
         // Where laps and `pit` count a pass differently, the stint goes by the laps.
         let counts_later = self.passes.iter().all(|other| other.lap_number != pass.lap_number - 1)
             && self.laps.get(&pass.lap_number).is_some_and(|lap| lap.is_pit_out_lap);
-        let begins_after = |stint: &KnownStint| {
-            stint.lap_start == Some(pass.lap_number + 1) || (counts_later && stint.lap_start == Some(pass.lap_number))
-        };
+        let begins_after =
+            |stint: &KnownStint| stint.lap_start == Some(pass.lap_number + 1) || (counts_later && stint.lap_start == Some(pass.lap_number));
         let goes_on = |stint: &KnownStint| {
             stint.lap_start.is_some_and(|first| first <= pass.lap_number) && stint.lap_end.is_some_and(|last| last >= pass.lap_number + 2)
         };
@@ -419,8 +417,7 @@ impl Car {
         let last_lap = self.laps.iter().rev().find(|(_, lap)| lap.lap_ms.is_some()).map(|(number, _)| *number);
         let Some(pass) = self.passes.last_mut() else { return false };
         let has_left = pass.lane_ms.value().is_some();
-        let is_overdue =
-            has_left && leaders_lap > pass.lap_number + laps_missed_max && last_lap.is_none_or(|last| last <= pass.lap_number);
+        let is_overdue = has_left && leaders_lap > pass.lap_number + laps_missed_max && last_lap.is_none_or(|last| last <= pass.lap_number);
         is_overdue && pass.stint_overdue.take(Some(true), cause)
     }
 
@@ -577,9 +574,8 @@ impl Operator for PitStopsOperator {
 impl Handle<Pit> for PitStopsOperator {
     fn apply(&self, state: &mut State, document: &Pit, context: &mut Context<'_, PitStop>) {
         let Pit { driver_number, lap_number, .. } = *document;
-        if is_far(lap_number, state.reach) {
-            let reach = state.reach;
-            return context.reject(format!("car {driver_number} in the pit lane on lap {lap_number} when no car is beyond lap {reach}"));
+        if state.reach.is_beyond(lap_number, context.now()) {
+            return context.reject(format!("car {driver_number} was in the pit lane on lap {lap_number}, which no car can have reached"));
         }
         state.field.tells_of_passes = true;
         let car = state.cars.entry(driver_number);
@@ -636,7 +632,9 @@ impl Handle<Stint> for PitStopsOperator {
             car.stints.remove(&stint_number);
         } else {
             car.stints.insert(stint_number, KnownStint { compound, lap_start, lap_end, is_same_set, cause: newest_cause(context) });
-            state.reach = state.reach.max(lap_end.unwrap_or(0));
+            if state.reach != Reach::default() {
+                state.reach.take(lap_end.unwrap_or(0), context.now());
+            }
         }
         state.say(driver_number, context);
     }
@@ -648,7 +646,7 @@ impl Handle<Lap> for PitStopsOperator {
             state.cars.entry(lap.driver_number).laps.remove(&lap.lap_number);
             return;
         }
-        state.reach = state.reach.max(lap.lap_number);
+        state.reach.take(lap.lap_number, context.now());
         if lap.lap_number > state.leaders_lap {
             state.leaders_lap = lap.lap_number;
             let cause = newest_cause(context);
@@ -968,5 +966,134 @@ mod tests {
             arrive(&mut bench, 100 * number, pass(4, 7, 100 * number, None));
         }
         assert_eq!((said(&bench).len(), bench.rejections().len()), (PASSES_MAX, 1));
+    }
+
+    fn flag(bench: &mut Bench, second: i64, message: &str, flag: &str) {
+        let (category, scope) = (Some("Flag".into()), Some("Track".into()));
+        let shown = raw::RaceControl { category, scope, flag: Some(flag.into()), ..race_control(at_ms(second * 1_000), message) };
+        arrive(bench, second, shown);
+    }
+
+    #[test]
+    fn a_pass_while_the_race_is_stopped_is_no_stop_whatever_happens_to_the_tyres() {
+        let mut bench = bench();
+        flag(&mut bench, 90, "RED FLAG", "RED");
+        arrive(&mut bench, 1_000, pass(4, 7, 1_000, Some(900.0)));
+        arrive(&mut bench, 1_001, stint_of(4, 1, (1, 7), "MEDIUM"));
+        arrive(&mut bench, 1_002, stint_of(4, 2, (8, 8), "HARD"));
+        let fact = last(&bench);
+        assert_eq!((fact.kind, fact.stop_number, fact.neutralisation), (PitPassKind::Pass, None, Neutralisation::RedFlag));
+        assert_eq!((fact.has_new_tyres, fact.compound), (Some(true), Some(Compound::Hard)));
+    }
+
+    #[test]
+    fn a_car_that_entered_before_the_red_flag_and_left_after_it_made_no_stop() {
+        let mut bench = bench();
+        flag(&mut bench, 110, "RED FLAG", "RED");
+        flag(&mut bench, 990, "TRACK CLEAR", "CLEAR");
+        arrive(&mut bench, 1_000, pass(4, 7, 1_000, Some(900.0)));
+        assert_eq!(last(&bench).kind, PitPassKind::Pass);
+    }
+
+    #[test]
+    fn a_car_that_stood_although_its_stint_goes_on_may_have_new_tyres_or_not() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, Pit { stop_duration: Some(2.4), ..pass(4, 7, 100, Some(23.0)) });
+        arrive(&mut bench, 280, stint_of(4, 1, (1, 9), "MEDIUM"));
+        assert_eq!((last(&bench).kind, last(&bench).has_new_tyres), (PitPassKind::Unknown, None));
+    }
+
+    #[test]
+    fn a_car_that_never_left_the_pit_lane_is_not_presumed_to_have_stopped_for_tyres() {
+        let mut bench = bench();
+        arrive(&mut bench, 1, stint_of(16, 1, (1, 7), "MEDIUM"));
+        arrive(&mut bench, 100, pass(16, 7, 100, None));
+        for lap_number in 8..=12 {
+            let second = 80 * i64::from(lap_number);
+            arrive(&mut bench, second, lap_of(1, lap_number, second, None));
+        }
+        assert_eq!((last(&bench).kind, last(&bench).stop_number), (PitPassKind::Unknown, None));
+    }
+
+    #[test]
+    fn a_version_that_gives_the_pass_another_lap_moves_it() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(21.0)));
+        arrive(&mut bench, 101, pass(4, 8, 100, Some(21.0)));
+        let said: Vec<_> = said(&bench).into_iter().map(|(header, fact)| (fact.lap_number, header.withdrawn)).collect();
+        assert_eq!(said, [(7, false), (7, true), (8, false)]);
+    }
+
+    #[test]
+    fn a_pass_on_a_lap_out_of_reach_is_rejected() {
+        let mut bench = bench();
+        arrive(&mut bench, 1, lap_of(1, 6, 1, None));
+        arrive(&mut bench, 100, pass(4, 57, 100, Some(21.0)));
+        assert_eq!((said(&bench).len(), bench.rejections().len()), (0, 1));
+        // Laps may be missing for some minutes.
+        arrive(&mut bench, 401, pass(4, 11, 401, Some(21.0)));
+        assert_eq!(said(&bench).len(), 1);
+    }
+
+    /// Car 4 changes its tyres after lap 7, and no document says so.
+    fn undocumented_stop(bench: &mut Bench, is_pit_out_lap: bool, lap_number: Option<i32>) {
+        let category = Some("SessionStatus".into());
+        let started = raw::RaceControl { category, lap_number, ..race_control(at_ms(0), "SESSION STARTED") };
+        arrive(bench, 0, started);
+        arrive(bench, 1, stint_of(4, 1, (1, 7), "MEDIUM"));
+        for lap_number in 1..=10 {
+            let second = 80 * i64::from(lap_number);
+            arrive(bench, second, raw::Lap { is_pit_out_lap: is_pit_out_lap && lap_number == 8, ..lap_of(4, lap_number, second, None) });
+            if lap_number >= 8 {
+                arrive(bench, second + 5, stint_of(4, 2, (8, lap_number), "HARD"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_tyres_without_a_document_is_a_presumed_stop_until_the_document_comes() {
+        let mut bench = bench();
+        undocumented_stop(&mut bench, true, Some(1));
+        let fact = last(&bench);
+        assert_eq!((fact.lap_number, fact.kind, fact.compound, fact.is_presumed), (7, PitPassKind::Stop, Some(Compound::Hard), true));
+        assert_eq!((fact.exited_at, fact.entered_at), (at_ms(640_000), None));
+        arrive(&mut bench, 900, pass(4, 7, 655, Some(22.0)));
+        let fact = last(&bench);
+        assert_eq!((fact.kind, fact.is_presumed, fact.lane_ms, fact.pass), (PitPassKind::Stop, false, Some(22_000), 1));
+        assert!(said(&bench).iter().all(|(header, _)| !header.withdrawn));
+    }
+
+    #[test]
+    fn a_stop_presumed_from_its_stint_alone_is_withdrawn_when_the_feed_tells_of_passes_after_all() {
+        let mut bench = bench();
+        undocumented_stop(&mut bench, false, Some(1));
+        assert!(last(&bench).is_presumed);
+        arrive(&mut bench, 880, pass(16, 10, 880, Some(22.0)));
+        arrive(&mut bench, 960, lap_of(4, 12, 960, None));
+        let (header, fact) = said(&bench).pop().unwrap();
+        assert_eq!((fact.driver_number, fact.lap_number, header.withdrawn), (4, 7, true));
+    }
+
+    #[test]
+    fn outside_races_and_of_laps_that_were_not_seen_no_stop_is_presumed() {
+        let mut qualifying = bench();
+        undocumented_stop(&mut qualifying, true, None);
+        assert!(said(&qualifying).is_empty());
+        let mut joined = bench();
+        gap(&mut joined, 1, 1, 0.0, 0.0);
+        arrive(&mut joined, 3_000, lap_of(4, 30, 3_000, None));
+        arrive(&mut joined, 3_001, stint_of(4, 2, (20, 30), "HARD"));
+        arrive(&mut joined, 3_080, lap_of(4, 31, 3_080, None));
+        assert!(said(&joined).is_empty());
+    }
+
+    #[test]
+    fn a_set_that_goes_on_behind_the_safety_car_was_not_changed() {
+        let mut bench = bench();
+        let aged = |number, laps, age| raw::Stint { tyre_age_at_start: Some(age), ..stint_of(4, number, laps, "SOFT") };
+        arrive(&mut bench, 1, aged(1, (1, 7), 0));
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(18.0)));
+        arrive(&mut bench, 101, aged(2, (8, 8), 7));
+        assert_eq!((last(&bench).kind, last(&bench).has_new_tyres, last(&bench).compound), (PitPassKind::Pass, Some(false), None));
     }
 }

@@ -30,6 +30,7 @@ pub mod race_control;
 pub mod race_events;
 pub mod session_kind;
 pub mod start_lines;
+pub mod standing;
 pub mod starting_grid;
 pub mod stints;
 pub mod team_radio;
@@ -71,7 +72,10 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
     let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
-    let stints = graph.publish(stints::StintsOperator::default(), |inputs| inputs.samples::<Stint>().samples::<Pit>().stream(laps));
+    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let stints = graph.publish(stints::StintsOperator::default(), |inputs| {
+        inputs.samples::<Stint>().samples::<Pit>().samples::<Lap>().stream(laps).stream(telemetry)
+    });
     graph.publish(degradation::DegradationOperator::default(), |inputs| inputs.stream(laps).stream(stints));
     let pit_stops = graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
         let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);

@@ -9,8 +9,8 @@
 //! * Best lap: the shortest of those that can be a best, which a race's lap 1, outside races a lap out of or into the pit lane, and laps
 //!   begun after the end cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the
 //!   next best.
-//! * Tyres: those of the newest stint. A stint's document can lag by a lap, so on a pit-out lap that the newest stint does not reach, the
-//!   tyres are not known.
+//! * Tyres: those of the newest stint. A stint's document can lag by a lap and more, so from the car's last lap out of the pit lane on the
+//!   tyres are not known until a stint reaches that lap.
 //! * Stops: passes through the pit lane, as [`pit_stops`](crate::pit_stops) tells them apart: two on one lap are two and one sent again is
 //!   one. A drive-through is a pass as well.
 //! * A session is a race when race control counts its laps or gaps are sent: OpenF1 does neither elsewhere. Only a race's cars stop,
@@ -127,9 +127,8 @@ struct Car {
     times: BTreeMap<i32, i32>,
     /// Laps below this belong to earlier segments of qualifying.
     first_lap_of_segment: i32,
-    stint: Option<Stint>,
-    /// The one before, in case the newest proves to be none.
-    stint_before: Option<Stint>,
+    /// By number, which the schema ends at 100.
+    stints: BTreeMap<i32, Stint>,
     /// Lap and number on that lap of every pass through the pit lane; `pit_stops` bounds them.
     pit_passes: BTreeSet<(i32, i32)>,
     presence: Presence,
@@ -268,16 +267,20 @@ impl Car {
 
     /// Compound and age of the tyres, if they are those of the newest stint.
     fn tyres(&self) -> (Option<Compound>, Option<i32>) {
-        let Some(stint) = &self.stint else { return (None, None) };
-        let has_new_tyres = self.lap.as_ref().is_some_and(|lap| {
-            let is_before = |of_stint: Option<i32>| of_stint.is_some_and(|number| number < lap.lap_number);
-            lap.is_pit_out_lap && is_before(stint.lap_start) && is_before(stint.lap_end)
-        });
+        let Some(stint) = self.stint() else { return (None, None) };
+        let out_lap = self.lap.as_ref().filter(|lap| lap.is_pit_out_lap).map(|lap| lap.lap_number);
+        let out_lap = out_lap.max(self.pit_passes.last().map(|(in_lap, _)| in_lap + 1));
+        let is_before = |of_stint: Option<i32>| of_stint.is_some_and(|number| Some(number) < out_lap);
+        let has_new_tyres = is_before(stint.lap_start) && is_before(stint.lap_end);
         if has_new_tyres { (None, None) } else { (Some(stint.compound), stint.tyre_age) }
     }
 
+    fn stint(&self) -> Option<&Stint> {
+        self.stints.last_key_value().map(|(_, stint)| stint)
+    }
+
     fn row(&self, driver_number: i32) -> Timing {
-        let (lap, stint) = (self.lap.as_ref(), self.stint.as_ref());
+        let (lap, stint) = (self.lap.as_ref(), self.stint());
         let gap = self.gap.as_ref().filter(|_| !self.is_out());
         let (best_lap_ms, best_lap_number) = self.best_lap().unzip();
         let (compound, tyre_age) = self.tyres();
@@ -614,16 +617,10 @@ impl Handle<Stint> for TimingOperator {
     fn apply(&self, state: &mut State, stint: &Stint, context: &mut Context<'_, Timing>) {
         let is_withdrawn = context.is_withdrawn();
         self.change(state, stint.driver_number, context, |car| {
-            let newest = car.stint.as_ref().map(|newest| newest.stint_number);
             if is_withdrawn {
-                car.stint_before.take_if(|before| before.stint_number == stint.stint_number);
-                if newest == Some(stint.stint_number) {
-                    car.stint = car.stint_before.take();
-                }
-            } else if newest.is_none_or(|newest| stint.stint_number > newest) {
-                car.stint_before = car.stint.replace(stint.clone());
-            } else if newest == Some(stint.stint_number) {
-                car.stint = Some(stint.clone());
+                car.stints.remove(&stint.stint_number);
+            } else {
+                car.stints.insert(stint.stint_number, stint.clone());
             }
         });
     }
@@ -919,6 +916,24 @@ mod tests {
         // A late version of the first stint is not the newest stint.
         bench.arrive(81_000, tyres(1, "MEDIUM", 1, 8));
         assert_eq!(row(&bench, 1).compound, Some(Compound::Hard));
+    }
+
+    #[test]
+    fn tyres_are_unknown_from_the_pit_lane_on_until_a_stint_reaches_the_lap_after_it() {
+        let tyres = |number, name: &str, from, to| {
+            let (lap_start, lap_end) = (Some(from), Some(to));
+            Sample::from(raw::Stint { lap_start, lap_end, compound: Some(name.into()), tyre_age_at_start: Some(0), ..stint(1, number) })
+        };
+        let mut bench = play([(0, Sample::from(begins(1, 8, 0))), (10, tyres(1, "SOFT", 1, 8))]);
+        bench.arrive(76_000, Sample::from(pit(1, 8, at_ms(76_000))));
+        assert_eq!(row(&bench, 1).compound, None, "before the lap is known to have begun");
+        for lap_number in [9, 10] {
+            let start = i64::from(lap_number - 8) * 75_000 + 2_000;
+            bench.arrive(start, Sample::from(begins(1, lap_number, start)));
+            assert_eq!(row(&bench, 1).compound, None, "lap {lap_number}");
+        }
+        bench.arrive(160_000, tyres(2, "HARD", 9, 9));
+        assert_eq!((row(&bench, 1).compound, row(&bench, 1).stint_number), (Some(Compound::Hard), Some(2)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
-use crate::pit_stops::neutralisation;
+use crate::pit_stops::{BRAKING_MS, neutralisation};
 
 /// Newest places and gaps kept of one car, to look up those when another entered the pit lane: a minute and more of a race.
 const HISTORY_MAX: usize = 32;
@@ -54,7 +54,7 @@ pub struct UndercutsOperator {
 
 impl Default for UndercutsOperator {
     fn default() -> Self {
-        Self { interval_ms_max: 3_000, entry_lead_ms: 5_000, answer_laps_max: 5, pairs_max: 64 }
+        Self { interval_ms_max: 3_000, entry_lead_ms: BRAKING_MS, answer_laps_max: 5, pairs_max: 64 }
     }
 }
 

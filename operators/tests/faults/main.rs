@@ -10,6 +10,7 @@ mod missing;
 mod passes;
 mod raw;
 mod results;
+mod stops;
 mod support;
 mod tower;
 mod versions;

@@ -31,13 +31,16 @@ use pitwall_schemas::raw::{Interval, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::disputes::Disputes;
+use crate::disputes::{Disputes, LINE_LAG};
 use crate::known::{Version, in_order};
 use crate::left_over::Entries;
 use crate::road::Road;
 
 /// Dates farther apart than this, µs, are not of one swap.
 const SAME_MOMENT_MAX: i64 = Micros::SECOND;
+
+/// Token of the timer after which a lap begun refutes places; batches have smaller ones.
+const LAP_BEGUN: u64 = u64::MAX;
 
 /// How race control begins the order for a restart.
 const ORDER_FOR_RESTART: &str = "ORDER FOR RESTART";
@@ -186,6 +189,19 @@ impl State {
         self.say(&Change { before, batch, confirmed }, context);
     }
 
+    /// Decides which places are disputed by what is known now.
+    fn judge(&mut self, context: &mut Context<'_, facts::Position>) {
+        if !self.is_said() || !self.race.is_decided_on_the_road() {
+            return;
+        }
+        let confirmed = self.disputes.judge(&self.road, context.now());
+        let mut first = self.order.values().copied();
+        if let (Some(leader), Some(second)) = (first.next(), first.next()) {
+            self.disputes.judge_leader(&self.road, leader, second, context.now());
+        }
+        self.say(&Change { confirmed, ..Change::default() }, context);
+    }
+
     /// Says the place of each car of which it changed, or of which it changed whether it is disputed.
     fn say(&mut self, change: &Change, context: &mut Context<'_, facts::Position>) {
         if !self.is_said() {
@@ -286,8 +302,10 @@ impl Operator for PositionsOperator {
     }
 
     fn on_timer(&self, state: &mut State, token: u64, context: &mut Context<'_, facts::Position>) {
-        if token == state.batches {
-            state.close_batch(context);
+        match token {
+            LAP_BEGUN => state.judge(context),
+            batch if batch == state.batches => state.close_batch(context),
+            _ => {}
         }
     }
 }
@@ -373,8 +391,11 @@ impl Handle<Lap> for PositionsOperator {
         }
         state.entries.drive(lap.driver_number, cause);
         state.race.lap_number = state.race.lap_number.max(lap.lap_number);
-        if let Some(at) = lap.started_at {
-            state.road.take_lap(lap.driver_number, lap.lap_number, at, context.now(), cause);
+        if let Some(at) = lap.started_at
+            && state.road.take_lap(lap.driver_number, lap.lap_number, at, context.now(), cause)
+            && state.race.is_race
+        {
+            context.set_timer(context.now().plus(LINE_LAG), LAP_BEGUN);
         }
     }
 }
@@ -405,15 +426,7 @@ impl Handle<Tick> for PositionsOperator {
                 Message { driver_number: left_over.driver_number, place: left_over.place, date: context.now(), seq: left_over.cause };
             state.reorder(vec![message], true, context);
         }
-        if !state.is_said() || !state.race.is_decided_on_the_road() {
-            return;
-        }
-        let confirmed = state.disputes.judge(&state.road, context.now());
-        let mut first = state.order.values().copied();
-        if let (Some(leader), Some(second)) = (first.next(), first.next()) {
-            state.disputes.judge_leader(&state.road, leader, second, context.now());
-        }
-        state.say(&Change { confirmed, ..Change::default() }, context);
+        state.judge(context);
     }
 }
 

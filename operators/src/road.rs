@@ -192,17 +192,21 @@ impl Road {
         }
     }
 
-    /// A car began a lap at `at`.
-    pub(crate) fn take_lap(&mut self, driver_number: i32, lap_number: i32, at: Micros, now: Micros, cause: u64) {
+    /// A car began a lap at `at`. Tells whether that is news.
+    pub(crate) fn take_lap(&mut self, driver_number: i32, lap_number: i32, at: Micros, now: Micros, cause: u64) -> bool {
         let laps = &mut self.cars.entry(driver_number).laps;
         if let Some(known) = laps.iter_mut().find(|known| known.lap_number == lap_number) {
             known.at = at;
-        } else if laps.last().is_none_or(|newest| newest.lap_number < lap_number) {
+            return false;
+        }
+        let is_news = laps.last().is_none_or(|newest| newest.lap_number < lap_number);
+        if is_news {
             laps.push(LapStart { lap_number, at, known_at: now, cause });
             if laps.len() > LAPS_MAX {
                 laps.remove(0);
             }
         }
+        is_news
     }
 
     /// A lap proves to be none.

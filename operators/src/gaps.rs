@@ -416,4 +416,50 @@ mod tests {
         }
         assert_eq!(play([(0, gap(4, 0, Reading::Missing, seconds(-1.0)))]).rejections().len(), 1);
     }
+
+    /// Documents of cars 1, 4 and 44 every five seconds from `from` to `until`, s; car 44's until `out`.
+    fn race(from: i64, until: i64, out: i64) -> Vec<(i64, Sample)> {
+        let grid = [(1, 1), (4, 2), (44, 3)].map(|(car, stated)| (0, place(car, 0, stated)));
+        let of_second = |second: i64| {
+            let documents = [(1, 0.0), (4, 2.0 + second as f64 / 1_000.0), (44, 0.0)].into_iter();
+            let ms = second * 1_000;
+            documents
+                .filter(move |(car, _)| *car != 44 || second <= out)
+                .map(move |(car, behind)| (ms, gap(car, ms, seconds(behind), seconds(behind))))
+        };
+        grid.into_iter().chain((from..until).step_by(5).flat_map(of_second)).collect()
+    }
+
+    #[test]
+    fn a_gap_of_0_is_the_leaders_alone() {
+        let bench = play(race(1, 20, 20));
+        assert_eq!(said(&bench, 1), [(Some(0), Some(0), false)]);
+        assert_eq!(said(&bench, 44), [(None, None, false)]);
+    }
+
+    #[test]
+    fn the_gaps_of_a_car_that_falls_silent_while_others_are_heard_are_unknown() {
+        let mut samples = race(1, 200, 0);
+        samples.push((2_000, gap(44, 2_000, seconds(3.5), seconds(1.5))));
+        samples.push((190_500, gap(44, 190_500, seconds(9.5), seconds(7.5))));
+        samples.sort_by_key(|(ms, _)| *ms);
+        let bench = play(samples);
+        assert_eq!(said(&bench, 44), [(Some(3_500), Some(0), false), (None, None, false), (Some(9_500), Some(0), false)]);
+        let facts = bench.facts::<Gap>();
+        let (header, silent) = facts.iter().find(|(_, fact)| fact.driver_number == 44 && fact.gap_ms.is_none()).unwrap();
+        assert_eq!((silent.interval_ms, header.known_at.since(at_ms(0)) / 1_000_000), (None, 66));
+        assert!(said(&bench, 1).len() == 1 && said(&bench, 4).iter().all(|(gap_ms, ..)| gap_ms.is_some()));
+    }
+
+    #[test]
+    fn gaps_hold_while_all_cars_are_silent_and_whole_laps_hold_always() {
+        let mut samples = race(1, 100, 10);
+        samples.retain(|(ms, _)| !(20_000..90_000).contains(ms));
+        samples.push((2_000, gap(44, 2_000, text("+1 LAP"), Reading::Missing)));
+        samples.push((11_000, gap(44, 11_000, text("+1 LAP"), Reading::Missing)));
+        samples.sort_by_key(|(ms, _)| *ms);
+        let bench = play(samples);
+        assert!(said(&bench, 4).iter().all(|(gap_ms, ..)| gap_ms.is_some()));
+        assert_eq!(said(&bench, 44).last(), Some(&(None, Some(1), false)));
+    }
 }

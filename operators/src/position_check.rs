@@ -283,4 +283,40 @@ mod tests {
     fn two_cars_in_another_order_disagree_both() {
         assert_eq!(said(&bench(&[4, 81, 1], &[(81, 1), (4, 2), (1, 3)])), [(4, 2, 1, 2), (81, 1, 2, 3)]);
     }
+
+    struct Disputed;
+
+    /// Turns an interval of x s into a place 1 that is disputed for place x, or undisputed for 0.
+    impl Operator for Disputed {
+        const NAME: &'static str = "disputed_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = Position;
+        type State = ();
+    }
+
+    impl Handle<Interval> for Disputed {
+        fn apply(&self, (): &mut (), sample: &Interval, context: &mut Context<'_, Position>) {
+            let place = match sample.interval {
+                pitwall_schemas::codec::Reading::Number(place) if place > 0.0 => Some(place as i32),
+                _ => None,
+            };
+            let (driver_number, disputed) = (sample.driver_number, place.is_some());
+            context.emit(Position { driver_number, position: 1, previous_position: None, cars: 9, disputed, undisputed_position: place });
+        }
+    }
+
+    #[test]
+    fn a_disputed_place_is_said_at_once_and_taken_back_when_it_is_confirmed() {
+        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
+            let positions = graph.add(Disputed, |inputs| inputs.samples::<Interval>());
+            graph.publish(PositionCheckOperator::default(), |inputs| inputs.stream(positions));
+        });
+        for (ms, place) in [(10, 0.0), (20, 5.0), (30, 6.0), (40, 0.0)] {
+            let reading = pitwall_schemas::codec::Reading::Number(place);
+            bench.arrive(ms, Sample::from(Interval { interval: reading, ..interval(44, at_ms(ms)) }));
+        }
+        let facts = bench.facts::<PositionCheck>().into_iter();
+        let said: Vec<_> = facts.map(|(header, check)| (check.estimated_position, header.revision, header.withdrawn)).collect();
+        assert_eq!(said, [(5, 0, false), (6, 1, false), (6, 2, true)]);
+    }
 }

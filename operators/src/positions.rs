@@ -433,8 +433,8 @@ impl Handle<Tick> for PositionsOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, position};
-    use pitwall_schemas::raw::Sample;
+    use crate::testing::{Bench, at_ms, driver, lap, position, race_control};
+    use pitwall_schemas::raw::{RaceControl, Sample};
     use proptest::prelude::*;
 
     fn bench() -> Bench {
@@ -565,6 +565,102 @@ mod tests {
         bench.idle(2_000);
         let cars: Vec<_> = bench.facts::<facts::Position>().iter().map(|(_, fact)| fact.cars).collect();
         assert_eq!(cars, [2, 2, 3]);
+    }
+
+    #[test]
+    fn of_two_cars_sent_to_one_place_one_after_the_other_the_later_has_it_and_the_other_is_behind_it() {
+        assert_eq!(order(&play(&[GRID, &[(44, 2)], &[(63, 2)]])), [1, 63, 44, 4, 16]);
+    }
+
+    #[test]
+    fn a_message_of_another_moment_ends_the_set_even_when_arrival_times_stand_still() {
+        let mut bench = bench();
+        for (ms, driver_number, place) in [(1_000, 1, 1), (1_000, 4, 2), (30_000, 4, 1), (30_000, 1, 2), (60_000, 16, 3)] {
+            bench.arrive(100_000, Sample::from(position(driver_number, at_ms(ms), place)));
+        }
+        let said: Vec<_> = bench.facts::<facts::Position>().into_iter().map(|(_, fact)| (fact.driver_number, fact.position)).collect();
+        assert_eq!(said, [(1, 1), (4, 2), (4, 1), (1, 2)]);
+    }
+
+    /// The whole graph: a driver list, places at 1 s, the race's start at 10 s and the first laps with it, then a record at 20 s and 30 s.
+    fn start(listed: &[i32], places: &[(i32, i32)], driving: &[i32], first_lap: i32) -> Bench {
+        let category = Some("SessionStatus".into());
+        let start = RaceControl { category, lap_number: Some(first_lap), ..race_control(at_ms(10_000), "SESSION STARTED") };
+        let mut samples: Vec<(i64, Sample)> = listed.iter().map(|car| (0, Sample::from(driver(*car)))).collect();
+        samples.extend(places.iter().map(|(car, place)| (1_000, Sample::from(position(*car, at_ms(1_000), *place)))));
+        samples.push((10_000, Sample::from(start)));
+        samples.extend(driving.iter().map(|car| (10_100, Sample::from(lap(*car, first_lap)))));
+        samples.extend([20_000, 30_000].map(|ms| (ms, Sample::from(race_control(at_ms(ms), "NOTHING")))));
+        Bench::new(crate::join).play(samples)
+    }
+
+    fn places(bench: &Bench) -> Vec<(i32, i32)> {
+        bench.facts::<facts::Position>().into_iter().map(|(_, fact)| (fact.driver_number, fact.position)).collect()
+    }
+
+    #[test]
+    fn a_place_left_over_is_that_of_the_car_without_one_wherever_it_is() {
+        let listed = [1, 4, 16, 44];
+        assert_eq!(order(&start(&listed, &[(4, 2), (16, 3), (44, 4)], &listed, 1)), [1, 4, 16, 44], "the first");
+        assert_eq!(order(&start(&listed, &[(4, 1), (16, 2), (44, 4)], &listed, 1)), [4, 16, 1, 44]);
+        assert_eq!(order(&start(&listed, &[(4, 1), (16, 2), (44, 3)], &listed, 1)), [4, 16, 44, 1], "the last");
+        assert_eq!(order(&start(&[], &[(4, 1), (16, 2), (44, 4)], &listed, 1)), [4, 16, 1, 44], "without a driver list");
+        assert_eq!(order(&start(&listed, &[(4, 1), (16, 2), (44, 4)], &[], 1)), [4, 16, 1, 44], "before any laps");
+        let bench = start(&listed, &[(4, 1), (16, 2), (44, 4)], &listed, 1);
+        let facts = bench.facts::<facts::Position>();
+        let (header, _) = facts.iter().find(|(_, fact)| fact.driver_number == 1).unwrap();
+        assert_eq!(header.causes.len(), 1);
+    }
+
+    #[test]
+    fn a_stray_number_in_the_driver_list_has_no_place() {
+        let bench = start(&[1, 4, 16, 44, 99], &[(4, 1), (16, 2), (44, 4)], &[1, 4, 16, 44], 1);
+        assert_eq!(order(&bench), [4, 16, 1, 44]);
+        let bench = start(&[1, 4, 16, 44, 99], &[(1, 3), (4, 1), (16, 2), (44, 4)], &[1, 4, 16, 44], 1);
+        assert_eq!(order(&bench), [4, 16, 1, 44]);
+    }
+
+    #[test]
+    fn a_late_join_takes_no_place_for_left_over() {
+        let driven = start(&[], &[(4, 1), (16, 2), (44, 4)], &[1], 30);
+        assert_eq!(order(&driven), [4, 16, 44]);
+        assert_eq!(order(&start(&[1, 4, 16, 44, 63], &[(4, 1), (16, 2), (44, 4)], &[1], 30)), [4, 16, 44]);
+        assert_eq!(order(&start(&[1, 4, 16, 44], &[(4, 1), (16, 2), (44, 4)], &[1], 30)), [4, 16, 1, 44], "the cars add up");
+    }
+
+    #[test]
+    fn a_grid_with_holes_is_said_as_it_is_numbered_when_the_race_starts_and_its_swaps_too() {
+        let mut bench = start(&[], &[(4, 1), (16, 2), (44, 5), (63, 6)], &[], 1);
+        assert_eq!(places(&bench), [(4, 1), (16, 2), (44, 5), (63, 6)]);
+        bench.arrive(40_000, Sample::from(position(63, at_ms(40_000), 5)));
+        bench.arrive(40_000, Sample::from(position(44, at_ms(40_000), 6)));
+        bench.arrive(50_000, Sample::from(position(1, at_ms(50_000), 3)));
+        bench.arrive(60_000, Sample::from(position(81, at_ms(60_000), 4)));
+        bench.idle(61_000);
+        assert_eq!(places(&bench)[4..], [(63, 5), (44, 6), (1, 3), (81, 4)]);
+        assert!(bench.facts::<facts::Position>().iter().all(|(header, _)| !header.causes.is_empty()));
+        let unknown = start(&[], &[(4, 1), (63, 6)], &[], 1);
+        assert_eq!(places(&unknown), [], "too little is known");
+    }
+
+    #[test]
+    fn the_order_for_a_restart_is_taken_once_and_cars_left_out_are_behind() {
+        let mut bench = start(&[], &[(1, 1), (4, 2), (16, 3), (44, 4), (63, 5)], &[], 1);
+        let restart = |ms| Sample::from(race_control(at_ms(ms), "ORDER FOR RESTART: 44, 1, 63"));
+        bench.arrive(40_000, restart(40_000));
+        assert_eq!(order(&bench), [44, 1, 63, 4, 16]);
+        bench.arrive(50_000, Sample::from(position(1, at_ms(50_000), 1)));
+        bench.arrive(50_000, Sample::from(position(44, at_ms(50_000), 2)));
+        bench.arrive(60_000, restart(40_000));
+        bench.idle(61_000);
+        assert_eq!(order(&bench), [1, 44, 63, 4, 16]);
+        assert_eq!(restart_order_of("ORDER FOR RESTART: 4, 4, 0, 120, 12"), [4, 12]);
+        assert!(restart_order_of("CARS 4 AND 12 ARE OUT OF ORDER").is_empty());
+    }
+
+    fn restart_order_of(words: &str) -> Vec<i32> {
+        let bench = Bench::new(crate::join).play([(0, Sample::from(race_control(at_ms(0), words)))]);
+        restart_order(&bench.facts::<RaceControlMessage>()[0].1)
     }
 
     /// Messages of a feed that says anything: ms since the one before, car and place.

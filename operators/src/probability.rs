@@ -125,7 +125,7 @@ impl State {
     /// Whether a car that has not been seen to drive did not start.
     fn is_start_over(&self) -> bool {
         let driven = self.cars.iter().filter(|(_, car)| car.has_driven).count();
-        self.is_start_seen && self.laps_completed >= 1 && driven * 2 > self.cars.len()
+        self.is_start_seen && self.laps_completed >= 1 && driven * 2 > self.order.places().len()
     }
 
     fn is_in_the_field(&self, driver_number: i32) -> bool {
@@ -398,6 +398,56 @@ mod tests {
         let said = play(samples);
         let (_, last) = said.last().unwrap();
         assert_eq!((cars(last), last.cars[0].probability), (vec![1], 1.0));
+    }
+
+    fn ends(ms: i64, driver_number: i32, lap_number: i32) -> (i64, Sample) {
+        let (date_start, lap_duration) = (Some(at_ms(ms - 10)), Some(0.01));
+        (ms, Sample::from(raw::Lap { date_start, lap_duration, ..lap(driver_number, lap_number) }))
+    }
+
+    fn flag(ms: i64) -> (i64, Sample) {
+        let category = Some("SessionStatus".into());
+        (ms, Sample::from(RaceControl { category, lap_number: Some(2), ..race_control(at_ms(ms), "SESSION FINISHED") }))
+    }
+
+    fn chances(fact: &Probability) -> Vec<(i32, f64)> {
+        fact.cars.iter().map(|car| (car.driver_number, car.probability)).collect()
+    }
+
+    #[test]
+    fn at_the_flag_the_winners_probability_is_1_that_of_all_others_0_and_it_ends() {
+        let grid =
+            [place(0, 1, 1), place(0, 4, 2), place(0, 16, 3), start(10, Some(1)), begins(20, 1, 1), begins(20, 4, 1), begins(20, 16, 1)];
+        let laps = (2..=5).flat_map(|number| [1, 4].map(|car| begins(i64::from(number) * 1_000, car, number)));
+        let end = [ends(6_000, 1, 5), flag(6_300), ends(6_900, 4, 5), place(8_000, 4, 1), place(8_000, 1, 2)];
+        let said = play(grid.into_iter().chain(laps).chain(end));
+        let (before, last) = (&said[said.len() - 2].1, &said.last().unwrap().1);
+        assert_eq!(cars(before), [1, 4], "car 16 has retired");
+        assert_eq!(chances(last), [(1, 1.0), (4, 0.0), (16, 0.0)]);
+    }
+
+    #[test]
+    fn a_leader_whose_finish_is_not_known_long_after_the_flag_has_not_won() {
+        let grid = [place(0, 1, 1), place(0, 4, 2), start(10, Some(1)), begins(20, 1, 1), begins(20, 4, 1)];
+        let (date_start, lap_duration) = (Some(at_ms(3_000)), Some(57.1));
+        let late = (60_100, Sample::from(raw::Lap { date_start, lap_duration, ..lap(4, 2) }));
+        let end = [begins(3_000, 1, 2), begins(3_000, 4, 2), flag(60_000), late, begins(80_000, 99, 1)];
+        let said = play(grid.into_iter().chain(end));
+        assert_eq!(chances(&said.last().unwrap().1), [(1, 0.0), (4, 1.0)]);
+    }
+
+    #[test]
+    fn a_car_that_did_not_start_has_no_chance_once_the_leader_has_completed_a_lap() {
+        let grid = [place(0, 1, 1), place(0, 4, 2), place(0, 16, 3), start(10, Some(1)), begins(20, 1, 1), begins(20, 16, 1)];
+        let said = play(grid.into_iter().chain([begins(80_000, 1, 2)]));
+        assert_eq!(said.iter().map(|(_, fact)| cars(fact)).collect::<Vec<_>>(), [vec![1, 4, 16], vec![1, 16]]);
+    }
+
+    #[test]
+    fn laps_missing_for_most_cars_do_not_tell_who_started() {
+        let grid = [place(0, 1, 1), place(0, 4, 2), place(0, 16, 3), start(10, Some(1)), begins(20, 1, 1)];
+        let said = play(grid.into_iter().chain([begins(80_000, 1, 2)]));
+        assert_eq!(cars(&said.last().unwrap().1), [1, 4, 16]);
     }
 
     proptest! {

@@ -9,12 +9,14 @@ pub mod circuit;
 pub mod classification;
 pub mod completeness;
 pub mod degradation;
+mod disputes;
 pub mod drivers;
 pub mod estimated_laps;
 pub mod estimated_order;
 pub mod gaps;
 pub mod known;
 pub mod laps;
+mod left_over;
 pub mod line_crossings;
 pub mod odometer;
 pub mod overtakes;
@@ -28,6 +30,8 @@ pub mod probability;
 pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
+mod road;
+pub mod running_order;
 pub mod session_kind;
 pub mod start_lines;
 pub mod standing;
@@ -70,9 +74,23 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.samples::<Lap>().samples::<Pit>().samples::<Stint>().samples::<Session>().stream(track_status).stream(race_control)
     });
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
-    let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
-    let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
     let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
+        inputs.samples::<Lap>().samples::<Session>().stream(track_status).stream(telemetry)
+    });
+    let line_crossings =
+        graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
+    let estimated_laps = graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| {
+        inputs.stream(track_status).stream(timing_line).stream(line_crossings)
+    });
+    let estimated_order = graph.publish(estimated_order::EstimatedOrderOperator::default(), |inputs| inputs.stream(estimated_laps));
+    let positions = graph.publish(positions::PositionsOperator::default(), |inputs| {
+        let inputs = inputs.samples::<Position>().samples::<Interval>().ticks();
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps);
+        inputs.stream(telemetry).stream(estimated_laps)
+    });
+    graph.publish(position_check::PositionCheckOperator::default(), |inputs| inputs.stream(laps).stream(estimated_order).stream(positions));
+    let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(track_status).stream(positions).ticks());
     let stints = graph.publish(stints::StintsOperator::default(), |inputs| {
         inputs.samples::<Stint>().samples::<Pit>().samples::<Lap>().stream(laps).stream(telemetry)
     });
@@ -81,7 +99,6 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);
         inputs.stream(laps).stream(positions).stream(gaps)
     });
-    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
     let timing = graph.publish(timing::TimingOperator::default(), |inputs| {
         let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
         inputs.samples::<Interval>().stream(gaps).stream(stints).stream(pit_stops).stream(telemetry)
@@ -121,16 +138,6 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         let inputs = inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather);
         inputs.stream(gaps).stream(classification).stream(pit_stops).stream(overtakes).stream(battles).stream(undercuts)
     });
-    let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
-        inputs.samples::<Lap>().samples::<Session>().stream(track_status).stream(telemetry)
-    });
-    let line_crossings =
-        graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
-    let estimated_laps = graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| {
-        inputs.stream(track_status).stream(timing_line).stream(line_crossings)
-    });
-    let estimated_order = graph.publish(estimated_order::EstimatedOrderOperator::default(), |inputs| inputs.stream(estimated_laps));
-    graph.publish(position_check::PositionCheckOperator::default(), |inputs| inputs.stream(estimated_order).stream(positions));
     graph.publish(pit_passes::PitPassesOperator::default(), |inputs| inputs.stream(estimated_laps).stream(telemetry));
 }
 

@@ -565,7 +565,7 @@ impl Operator for OvertakesOperator {
 
 impl Handle<Position> for OvertakesOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Overtake>) {
-        let Position { driver_number, position: to, previous_position: from, cars, disputed } = *position;
+        let Position { driver_number, position: to, previous_position: from, cars, disputed, .. } = *position;
         let disputed = disputed.then(|| newest_cause(context));
         if state.place(driver_number) == Some(to) {
             state.dispute(driver_number, disputed);

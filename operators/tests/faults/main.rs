@@ -11,6 +11,7 @@ mod passes;
 mod raw;
 mod results;
 mod stops;
+mod order;
 mod support;
 mod tower;
 mod versions;

@@ -1503,7 +1503,8 @@ mod tests {
         let mut arrivals = Vec::new();
         for (car, lap_ms) in cars {
             for number in 0..until / lap_ms {
-                arrivals.push(((number + 1) * lap_ms, in_sectors(*car, first_lap + number as i32, number * lap_ms, *lap_ms as f64 / 1_000.0)));
+                arrivals
+                    .push(((number + 1) * lap_ms, in_sectors(*car, first_lap + number as i32, number * lap_ms, *lap_ms as f64 / 1_000.0)));
             }
         }
         arrivals.sort_by_key(|(ms, _)| *ms);

@@ -627,20 +627,20 @@ mod tests {
     fn tyres_changed_without_a_document_of_the_pass_miss_it_until_it_comes() {
         let mut bench = bench();
         bench.arrive(1, start(Some(1)));
-        let stint = |number, lap_start| {
+        let stint = |number, lap_start, lap_end| {
             let compound = Some("HARD".into());
-            Sample::from(raw::Stint { lap_start: Some(lap_start), lap_end: Some(lap_start), compound, ..stint(4, number) })
+            Sample::from(raw::Stint { lap_start: Some(lap_start), lap_end: Some(lap_end), compound, ..stint(4, number) })
         };
-        bench.arrive(2, stint(1, 1));
-        for number in 1..=6 {
+        bench.arrive(2, stint(1, 1, 1));
+        for number in 1..=8 {
             bench.arrive(i64::from(number) * 80_000, timed(number, Some(80.0)));
-            if number == 4 {
-                bench.arrive(330_000, stint(2, 4));
+            if number >= 4 {
+                bench.arrive(i64::from(number) * 80_000 + 10_000, stint(2, 4, number));
             }
         }
         let of_passes = |bench: &Bench| said(bench).into_iter().filter(|(subject, ..)| *subject == Subject::Pit).collect::<Vec<_>>();
         assert_eq!(of_passes(&bench), [(Subject::Pit, 4, 3, true)]);
-        bench.arrive(500_000, Sample::from(pit(4, 3, at_ms(320_000))));
+        bench.arrive(700_000, Sample::from(pit(4, 3, at_ms(320_000))));
         assert_eq!(of_passes(&bench)[1..], [(Subject::Pit, 4, 3, false)]);
     }
 

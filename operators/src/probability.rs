@@ -389,7 +389,7 @@ mod tests {
     }
 
     fn ends(ms: i64, driver_number: i32, lap_number: i32) -> (i64, Sample) {
-        let (date_start, lap_duration) = (Some(at_ms(ms - 10)), Some(0.01));
+        let (date_start, lap_duration) = (Some(at_ms(ms - 80_000)), Some(80.0));
         (ms, Sample::from(raw::Lap { date_start, lap_duration, ..lap(driver_number, lap_number) }))
     }
 
@@ -406,8 +406,8 @@ mod tests {
     fn at_the_flag_the_winners_probability_is_1_that_of_all_others_0_and_it_ends() {
         let grid =
             [place(0, 1, 1), place(0, 4, 2), place(0, 16, 3), start(10, Some(1)), begins(20, 1, 1), begins(20, 4, 1), begins(20, 16, 1)];
-        let laps = (2..=5).flat_map(|number| [1, 4].map(|car| begins(i64::from(number) * 1_000, car, number)));
-        let end = [ends(6_000, 1, 5), flag(6_300), ends(6_900, 4, 5), place(8_000, 4, 1), place(8_000, 1, 2)];
+        let laps = (2..=5).flat_map(|number| [1, 4].map(|car| begins(i64::from(number) * 80_000, car, number)));
+        let end = [ends(480_000, 1, 5), flag(480_300), ends(480_900, 4, 5), place(482_000, 4, 1), place(482_000, 1, 2)];
         let said = play(grid.into_iter().chain(laps).chain(end));
         let (before, last) = (&said[said.len() - 2].1, &said.last().unwrap().1);
         assert_eq!(cars(before), [1, 4], "car 16 has retired");

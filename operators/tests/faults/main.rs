@@ -7,11 +7,11 @@
 mod control;
 mod laps;
 mod missing;
+mod order;
 mod passes;
 mod raw;
 mod results;
 mod stops;
-mod order;
 mod support;
 mod tower;
 mod versions;

@@ -3,15 +3,13 @@
 //! * A car has completed lap N when lap N + 1 of it begins (OpenF1 opens the next lap's document then) or when lap N has a time. The
 //!   first car to do so is the leader in a race; in practice and qualifying it is the car with most laps, which is all `lap:N` can mean
 //!   there. Before any car has completed one it is 0.
-//! * The session starts with `SESSION STARTED`. A second one counts as the start when no lap was completed and no red flag shown before:
-//!   the start was aborted, and the race begins with the next one, a lap shorter (sporting regulations). After a red flag the race is
-//!   resumed, and its clock runs on, also when it was shown on lap 1.
+//! * The session starts when [`track_status`](crate::track_status) says so: an aborted start is none, and a resumed race keeps its start.
 //! * Without a session status the session starts when the first car begins lap 1 other than out of the pit lane, as races do.
 //! * A lap that proved to be none counts no more.
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
-use pitwall_schemas::facts::{Lap, RaceClock, SessionState, Status, TrackStatus};
+use pitwall_schemas::facts::{Lap, RaceClock, TrackStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
@@ -26,8 +24,6 @@ pub struct State {
     started_at: Option<Micros>,
     laps_completed: i32,
     driver_number: Option<i32>,
-    session: Option<SessionState>,
-    was_red: bool,
     cars: ByDriver<Laps>,
     issued: Option<Issued>,
 }
@@ -109,12 +105,8 @@ impl Operator for RaceClockOperator {
 
 impl Handle<TrackStatus> for RaceClockOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, RaceClock>) {
-        let before = state.session.replace(status.session);
-        state.was_red |= status.status == Status::Red;
-        let starts = status.session == SessionState::Started && before != Some(SessionState::Started);
-        let is_the_start = state.started_at.is_none() || (state.laps_completed == 0 && !state.was_red);
-        if starts && is_the_start {
-            state.start(context.event_time(), context);
+        if let Some(started_at) = status.started_at {
+            state.start(started_at, context);
         }
     }
 }
@@ -149,7 +141,7 @@ mod tests {
 
     fn play(samples: impl IntoIterator<Item = (i64, Sample)>) -> Vec<RaceClock> {
         let bench = Bench::new(|graph| {
-            let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let track_status = graph.publish(TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<raw::Lap>());
             let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(track_status));
             graph.publish(RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
         });
@@ -157,8 +149,12 @@ mod tests {
     }
 
     fn session(ms: i64, words: &str) -> (i64, Sample) {
+        session_on_lap(1, ms, words)
+    }
+
+    fn session_on_lap(lap_number: i32, ms: i64, words: &str) -> (i64, Sample) {
         let category = Some("SessionStatus".into());
-        (ms, Sample::from(RaceControl { category, lap_number: Some(1), ..race_control(at_ms(ms), words) }))
+        (ms, Sample::from(RaceControl { category, lap_number: Some(lap_number), ..race_control(at_ms(ms), words) }))
     }
 
     fn red_flag(ms: i64) -> (i64, Sample) {
@@ -193,8 +189,8 @@ mod tests {
 
     #[test]
     fn a_race_resumed_later_keeps_its_start() {
-        let laps = [session(0, "SESSION STARTED"), begins(1, 1, 100), begins(1, 2, 90_000), session(100_000, "SESSION ABORTED")];
-        let clocks = play(laps.into_iter().chain([session(1_800_000, "SESSION STARTED")]));
+        let laps = [session(0, "SESSION STARTED"), begins(1, 1, 100), begins(1, 2, 90_000), session_on_lap(2, 100_000, "SESSION ABORTED")];
+        let clocks = play(laps.into_iter().chain([session_on_lap(2, 1_800_000, "SESSION STARTED")]));
         assert!(clocks.iter().all(|clock| clock.started_at == Some(at_ms(0))));
     }
 

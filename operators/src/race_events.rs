@@ -513,6 +513,8 @@ impl Handle<TrackStatus> for RaceEventsOperator {
         let (before, was_ending) = race.status.replace((status.status, status.is_ending)).unwrap_or((Status::Clear, false));
         let of_session = match status.session {
             _ if session == Some(status.session) => None,
+            // A session that was joined after its start is under way, and nobody knows since when.
+            SessionState::Started if status.message.is_none() && status.started_at.is_none() => None,
             SessionState::Started => Some(EventKind::SessionStarted),
             SessionState::Aborted if status.status != Status::Red => Some(EventKind::SessionStopped),
             SessionState::Finished => Some(EventKind::ChequeredFlag),

@@ -30,6 +30,7 @@ pub mod probability;
 pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
+pub mod reach;
 mod road;
 pub mod running_order;
 pub mod session_kind;

@@ -2,13 +2,15 @@
 //!
 //! A car that comes before another in the order claims to have passed it. Of a claim the [`road`](crate::road) says one of these:
 //! * **Confirmed**, and forgotten: the other is behind on the road, or the car began a lap before the other.
-//! * **Refuted**: the car is behind on the road by [`BEHIND_MIN`] while the other goes on at racing speed; it gained while it stood
-//!   and the other raced; or it does not begin the lap that the other began since the claim, [`LINE_LAG`] ago. The car's place is
-//!   disputed until the feed takes the gain back, or the road confirms it after all.
+//! * **Refuted**: the car is behind on the road by [`BEHIND_MIN`] while the other goes on at racing speed, measured after the pass or so
+//!   shortly before that the car cannot have come up; it gained while it stood and the other raced; or it does not begin the lap that the
+//!   other began since the claim, [`LINE_LAG`] ago. The car's place is disputed until the feed takes the gain back, or the road confirms
+//!   it after all.
 //! * Nothing: after [`CLAIM_AGE_MAX`] it is forgotten.
 //!
 //! A car that stops keeps its place until the feed drops it, a lap later or so. That is the feed's habit and refutes no place, but the
-//! leader's: a leader that has been behind the second for [`LEADER_LAG`] does not lead. Where the car stands refutes nobody who is placed before it.
+//! leader's: a leader that has been behind the second for [`LEADER_LAG`] does not lead. Where the car stands refutes nobody who is placed before
+//! it.
 //!
 //! A place is disputed as it is said when the evidence is there, and corrected when it comes later. Nothing is decided during a red
 //! flag, before the start, or after the flag.
@@ -131,8 +133,8 @@ fn left_behind(road: &Road, car: i32, other: i32, now: Micros) -> Option<Behind>
 }
 
 fn refutation(road: &Road, car: i32, other: i32, claim: &Claim, now: Micros) -> Option<[u64; 2]> {
-    // What was measured before the pass refutes it when the car could not come up since, were it twice as fast as the other.
-    let is_too_far = |behind: &Behind| behind.by >= 2 * claim.at.since(behind.at);
+    // What was measured before the pass refutes it when the car could not come up since.
+    let is_too_far = |behind: &Behind| behind.at >= claim.at || !behind.can_be_level(claim.at);
     let by_locations = left_behind(road, car, other, now).filter(is_too_far).map(|behind| behind.causes);
     let stood = || road.stands(car, other, now).filter(|_| claim.known_at == now);
     let by_laps = || road.has_not_begun(car, other, claim.at, now.plus(-LINE_LAG));

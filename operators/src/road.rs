@@ -36,6 +36,15 @@ const HEADING_MIN: f64 = 50.0;
 /// Least speed of a car that goes on, dm/s; 90 km/h is more than any pit lane allows.
 const GOES_ON_MIN: f64 = 250.0;
 
+/// Hardest braking, dm/s²; 5 g.
+const BRAKING_MAX: f64 = 500.0;
+
+/// Hardest acceleration, dm/s²; 1.2 g out of a slow corner.
+const ACCELERATION_MAX: f64 = 120.0;
+
+/// Error of the way between two cars, dm: that of both fixes.
+const WAY_ERROR: f64 = 200.0;
+
 /// Fastest wheels of a car that stands, km/h.
 const STANDS_MAX: i32 = 5;
 
@@ -97,7 +106,22 @@ struct Wheels {
 pub(crate) struct Behind {
     pub(crate) by: i64,
     pub(crate) at: Micros,
+    /// The way between the two, dm, and the speeds of the car and of the other, dm/s.
+    way: f64,
+    speeds: [f64; 2],
     pub(crate) causes: [u64; 2],
+}
+
+impl Behind {
+    /// Whether the car can be level with the other at `date`, were it to accelerate and the other to brake as hard as they can.
+    pub(crate) fn can_be_level(&self, date: Micros) -> bool {
+        let [own, other] = self.speeds;
+        let time = date.since(self.at).max(0) as f64 / Micros::SECOND as f64;
+        let braking = time.min(other / BRAKING_MAX);
+        let most = own * time + ACCELERATION_MAX / 2.0 * time * time;
+        let least = other * braking - BRAKING_MAX / 2.0 * braking * braking;
+        most + WAY_ERROR >= self.way + least
+    }
 }
 
 fn way(from: Fix, to: Fix) -> (f64, f64) {
@@ -106,6 +130,15 @@ fn way(from: Fix, to: Fix) -> (f64, f64) {
 
 fn dot(one: (f64, f64), other: (f64, f64)) -> f64 {
     one.0 * other.0 + one.1 * other.1
+}
+
+fn length(way: (f64, f64)) -> f64 {
+    dot(way, way).sqrt()
+}
+
+/// Speed from one fix to the next, dm/s.
+fn speed([before, after]: [Fix; 2]) -> f64 {
+    length(way(before, after)) * Micros::SECOND as f64 / after.date.since(before.date) as f64
 }
 
 impl Car {
@@ -136,11 +169,19 @@ impl Car {
     }
 
     fn goes_on(&self, now: Micros) -> bool {
-        self.newest(now).is_some_and(|[before, newest]| {
-            let way = way(before, newest);
-            let least = GOES_ON_MIN * newest.date.since(before.date) as f64 / Micros::SECOND as f64;
-            dot(way, way) >= least * least
-        })
+        self.newest(now).is_some_and(|newest| speed(newest) >= GOES_ON_MIN)
+    }
+
+    /// Way from where the car was at `from` to where it was at `until`, or where it is by its newest fix; dm.
+    fn way_between(&self, from: Micros, until: Micros) -> f64 {
+        let pairs = self.fixes.iter().zip(self.fixes.iter().skip(1));
+        pairs
+            .map(|(before, after)| {
+                let (began, ended) = (before.date.max(from), after.date.min(until));
+                let share = ended.since(began).max(0) as f64 / after.date.since(before.date) as f64;
+                share * length(way(*before, *after))
+            })
+            .sum()
     }
 
     fn wheels(&self, now: Micros) -> Option<Wheels> {
@@ -228,15 +269,17 @@ impl Road {
     pub(crate) fn behind(&self, driver_number: i32, other: i32, now: Micros) -> Option<Behind> {
         let (car, other) = (self.cars.get(driver_number)?, self.cars.get(other)?);
         let [before, newest] = car.newest(now)?;
-        other.newest(now)?;
+        let speeds = [speed([before, newest]), speed(other.newest(now)?)];
         let heading = Some(way(before, newest)).filter(|way| dot(*way, *way) >= HEADING_MIN * HEADING_MIN);
         let of_fix = |fix: Fix| {
             let (passed_at, cause) = other.passed(fix, heading)?;
             let is_same_lap = car.counted_lap_at(fix.date)? == other.lap_at(passed_at)?;
-            is_same_lap.then_some(Behind { by: fix.date.since(passed_at), at: fix.date, causes: [fix.cause, cause] })
+            is_same_lap.then_some((passed_at, cause))
         };
-        let (earlier, later) = (of_fix(before)?, of_fix(newest)?);
-        Some(if earlier.by < later.by { earlier } else { later })
+        let ((passed_before, _), (passed_at, cause)) = (of_fix(before)?, of_fix(newest)?);
+        let by = before.date.since(passed_before).min(newest.date.since(passed_at));
+        let way = other.way_between(passed_at, newest.date);
+        Some(Behind { by, at: newest.date, way, speeds, causes: [newest.cause, cause] })
     }
 
     /// Whether `driver_number` stands while `other` races, by their wheels.

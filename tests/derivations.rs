@@ -69,7 +69,8 @@ fn each_of_the_25_cases_has_a_test_that_names_it() {
             let places = [format!("operators/src/{file}/tests.rs"), format!("operators/src/{file}.rs"), format!("tests/{file}.rs")];
             let exists = |place: &&String| Path::new(env!("CARGO_MANIFEST_DIR")).join(place).exists();
             let source = read(places.iter().find(exists).unwrap_or_else(|| panic!("{test} names no file")));
-            let (before, _) = source.split_once(&format!("fn {name}(")).unwrap_or_else(|| panic!("case {}: there is no test {test}", row[0]));
+            let (before, _) =
+                source.split_once(&format!("fn {name}(")).unwrap_or_else(|| panic!("case {}: there is no test {test}", row[0]));
             let (_, head) = before.rsplit_once("\n\n").unwrap();
             assert!(head.contains("#[test]"), "{test} is no test");
             // `/// Case 12: why`, `/// Cases 3 and 4.`

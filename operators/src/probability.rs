@@ -215,7 +215,7 @@ impl Handle<Timing> for ProbabilityOperator {
         let has_distance = row.gap_ms.is_some_and(|gap_ms| gap_ms > 0) || row.laps_behind.is_some_and(|laps| laps > 0);
         let car = state.cars.entry(row.driver_number);
         let before = (car.is_retired, car.has_finished, car.has_driven);
-        car.is_retired = row.state == CarState::Retired;
+        car.is_retired = matches!(row.state, CarState::Retired | CarState::DidNotStart);
         car.has_finished = row.state == CarState::Finished;
         car.has_driven |= row.lap_number.is_some() || has_distance;
         if (car.is_retired, car.has_finished, car.has_driven) != before && state.is_race {

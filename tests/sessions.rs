@@ -89,11 +89,14 @@ impl Played {
     }
 
     fn laps(&self) -> BTreeMap<(i32, i32), Lap> {
-        let laps = self.facts.iter().filter_map(|(_, fact)| match fact {
-            FactBody::Laps(lap) => Some(((lap.driver_number, lap.lap_number), lap.clone())),
-            _ => None,
-        });
-        laps.collect()
+        let mut laps = BTreeMap::new();
+        for (header, fact) in &self.facts {
+            if let FactBody::Laps(lap) = fact {
+                let key = (lap.driver_number, lap.lap_number);
+                let _ = if header.withdrawn { laps.remove(&key) } else { laps.insert(key, lap.clone()) };
+            }
+        }
+        laps
     }
 
     /// Laps that race control has deleted.

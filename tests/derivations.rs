@@ -207,8 +207,7 @@ fn the_counts_of_the_page_are_those_of_the_sessions() {
     let (winner, probability) = dutch.winner.unwrap();
     let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
     dutch.events.values().for_each(|kind| *by_kind.entry(kind).or_default() += 1);
-    let events: Vec<String> =
-        by_kind.iter().map(|(kind, count)| format!("{} {count}", kind.to_lowercase().replace('_', " "))).collect();
+    let events: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{} {count}", kind.to_lowercase().replace('_', " "))).collect();
     let cells = [
         (
             "drivers",

@@ -227,11 +227,11 @@ impl CompletenessOperator {
 
     /// Declares laps on which samples of a car that begins a lap are missing.
     fn miss_samples(self, state: &mut State, driver_number: i32, context: &mut Context<'_, Completeness>) {
-        for stream in 0..2 {
+        for (stream, subject) in STREAMS.into_iter().enumerate().take(2) {
             let Some((before, lap_number)) = state.cars.get(driver_number).and_then(|car| car.samples[stream]) else { continue };
             let is_heard = state.streams[stream].heard.is_some_and(|(at, _)| context.now().since(at) < self.silence_ms * 1_000);
             if is_heard && state.has_lost(stream, before, context.now(), self.silence_ms) {
-                state.declare((STREAMS[stream], driver_number, lap_number), context);
+                state.declare((subject, driver_number, lap_number), context);
             }
         }
     }

@@ -16,6 +16,7 @@
 //! * A pass through the pit lane is missing when a race's car drives on another set for two laps and no `pit` document tells of a pass
 //!   where the sets change. Sets changed while the race stood still need none.
 //! * Readings that were out of range and so are null are counted, car by car.
+//! * The session itself is missing when its document says that it was called off.
 //! * Collections that were made afterwards of other data are named in the session's own document (`pitwall import --reconstructed`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -287,6 +288,11 @@ fn say_readings(state: &mut State, context: &mut Context<'_, Completeness>) {
 
 impl Handle<Session> for CompletenessOperator {
     fn apply(&self, state: &mut State, session: &Session, context: &mut Context<'_, Completeness>) {
+        match session.is_cancelled {
+            Some(true) => state.declare((Subject::Session, 0, 0), context),
+            Some(false) => state.clear((Subject::Session, 0, 0), context),
+            None => {}
+        }
         for subject in session.reconstructed.iter().flatten().filter_map(|collection| subject_of(collection)) {
             if state.reconstructed.insert(subject) {
                 context.emit(state.fact((subject, 0, 0), false));
@@ -642,6 +648,15 @@ mod tests {
         assert_eq!(of_passes(&bench), [(Subject::Pit, 4, 3, true)]);
         bench.arrive(700_000, Sample::from(pit(4, 3, at_ms(320_000))));
         assert_eq!(of_passes(&bench)[1..], [(Subject::Pit, 4, 3, false)]);
+    }
+
+    #[test]
+    fn a_session_that_was_called_off_is_itself_missing_until_it_is_held_after_all() {
+        let mut bench = bench();
+        for (ms, is_cancelled) in [(1, None), (2, Some(true)), (3, Some(true)), (4, Some(false))] {
+            bench.arrive(ms, Sample::from(raw::Session { is_cancelled, ..session_at(None, None) }));
+        }
+        assert_eq!(said(&bench), [(Subject::Session, 0, 0, true), (Subject::Session, 0, 0, false)]);
     }
 
     #[test]

@@ -118,7 +118,9 @@ pub struct LeaderLap {
 impl Clock {
     /// Takes a fact of the race clock, in order.
     pub fn take(&mut self, known_at: Micros, fact: &RaceClock) {
-        self.started_at = self.started_at.or(fact.started_at);
+        // An aborted start is none, and laps that proved to be none are counted back.
+        self.started_at = fact.started_at.or(self.started_at);
+        self.leader_laps.retain(|lap| lap.lap_number <= fact.laps_completed);
         if fact.laps_completed > self.laps_completed() {
             self.leader_laps.push(LeaderLap { lap_number: fact.laps_completed, known_at });
         }

@@ -13,7 +13,7 @@ use pitwall_engine::facts::EncodedFact;
 use pitwall_engine::hash::Digest;
 use pitwall_engine::log::{Committed, Head, SessionState};
 use pitwall_schemas::codec::Fact as _;
-use pitwall_schemas::facts::{FactBody, RaceClock};
+use pitwall_schemas::facts::{FactBody, RaceClock, Subject};
 use pitwall_schemas::moment::Clock;
 use pitwall_schemas::shared::KnownAtQuality;
 use serde::Serialize;
@@ -35,6 +35,8 @@ struct State {
     graph_hash: Digest,
     next_fact_seq: u64,
     quality: KnownAtQuality,
+    /// Whether it was called off.
+    is_cancelled: bool,
     state: SessionState,
     /// Why its graph stands still, where that is known.
     halted: Option<String>,
@@ -43,6 +45,16 @@ struct State {
 }
 
 impl State {
+    /// Takes what a fact says of the session as a whole.
+    fn learn(&mut self, row: &Row, body: &FactBody) {
+        self.quality = row.quality;
+        match body {
+            FactBody::RaceClock(clock) => self.clock.take(row.known_at, clock),
+            FactBody::Completeness(fact) if fact.subject == Subject::Session => self.is_cancelled = fact.is_missing,
+            _ => {}
+        }
+    }
+
     /// Takes over where the session stands.
     fn stand(&mut self, head: &Head) {
         self.position = Position { epoch: head.epoch, seq: head.last_seq };
@@ -61,6 +73,7 @@ impl State {
             graph_hash: Digest::default(),
             next_fact_seq: 0,
             quality: KnownAtQuality::Received,
+            is_cancelled: false,
             state: SessionState::Live,
             halted: None,
             clock: Clock::default(),
@@ -269,8 +282,8 @@ impl Feed {
         let mut rows: BTreeMap<Channel, Vec<Row>> = BTreeMap::new();
         for ((channel, _), fact) in newest {
             match Row::read(channel, fact.bytes) {
-                Ok((row, _)) => {
-                    state.quality = row.quality;
+                Ok((row, body)) => {
+                    state.learn(&row, &body);
                     rows.entry(channel).or_default().push(row);
                 }
                 Err(error) => tracing::error!(session_key = self.session_key, fact_seq = fact.fact_seq, %error, "a fact is not shown"),
@@ -289,8 +302,7 @@ impl Feed {
     fn commit(&self, committed: &Committed<'_>) {
         let committed_at = Instant::now();
         let mut by_channel: BTreeMap<Channel, Vec<Row>> = BTreeMap::new();
-        let mut clock_facts = Vec::new();
-        let mut quality = None;
+        let (mut quality, mut learnt) = (None, Vec::new());
         for fact in committed.facts.iter() {
             let Some(channel) = Channel::named(fact.kind.name) else {
                 metrics::counter!(crate::metrics::FACTS_UNREADABLE).increment(1);
@@ -299,9 +311,7 @@ impl Feed {
             match Row::read(channel, fact.bytes) {
                 Ok((row, body)) => {
                     quality = Some(row.quality);
-                    if let FactBody::RaceClock(clock) = body {
-                        clock_facts.push((row.known_at, clock));
-                    }
+                    learnt.extend(Some(body).filter(tells_of_session).map(|body| (row.clone(), body)));
                     by_channel.entry(channel).or_default().push(row);
                 }
                 Err(error) => {
@@ -316,8 +326,8 @@ impl Feed {
         state.stand(head);
         state.halted = committed.halted.map(ToString::to_string);
         state.quality = quality.unwrap_or(state.quality);
-        for (known_at, clock) in &clock_facts {
-            state.clock.take(*known_at, clock);
+        for (row, body) in &learnt {
+            state.learn(row, body);
         }
         for (channel, rows) in by_channel {
             let envelope = Envelope { channel: channel.name(), session_key: self.session_key, position, known_at: head.known_at };
@@ -335,7 +345,6 @@ pub struct Hub {
     options: Arc<Options>,
     feeds: RwLock<BTreeMap<i32, Arc<Feed>>>,
     /// The session that received input last; -1 for none.
-    latest: AtomicI64,
     is_ready: AtomicBool,
 }
 
@@ -343,12 +352,7 @@ impl Hub {
     /// A hub without sessions, not ready yet.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        Arc::new(Self {
-            options: Arc::new(options),
-            feeds: RwLock::default(),
-            latest: AtomicI64::new(-1),
-            is_ready: AtomicBool::new(false),
-        })
+        Arc::new(Self { options: Arc::new(options), feeds: RwLock::default(), is_ready: AtomicBool::new(false) })
     }
 
     pub(crate) const fn options(&self) -> &Arc<Options> {
@@ -365,8 +369,8 @@ impl Hub {
         for channel in Channel::all() {
             let mut rows = Vec::new();
             for fact in reader.latest(session_key, epoch, channel, None)? {
-                let (row, _) = Row::read(channel, &fact.bytes).map_err(|error| ReadError::Unavailable(error.to_string()))?;
-                state.quality = row.quality;
+                let (row, body) = Row::read(channel, &fact.bytes).map_err(|error| ReadError::Unavailable(error.to_string()))?;
+                state.learn(&row, &body);
                 rows.push(row);
             }
             state.channels.insert(channel, ChannelState::restored(channel, last_seq, known_at, rows, &self.options));
@@ -376,10 +380,6 @@ impl Hub {
         let feed = self.feed_or_new(session_key, epoch);
         *feed.write() = state;
         feed.changed();
-        let latest = self.latest_feed();
-        if latest.is_none_or(|latest| latest.read().known_at <= known_at) {
-            self.latest.store(i64::from(session_key), Ordering::Release);
-        }
         Ok(())
     }
 
@@ -411,7 +411,6 @@ impl Hub {
         } else {
             feed.begin_epoch(committed);
         }
-        self.latest.store(i64::from(committed.session_key), Ordering::Release);
     }
 
     /// Keeps readers of a session at the epoch that [`open`](Self::open) showed them, until one comes that is newer than `instead_of`; `None`
@@ -426,9 +425,6 @@ impl Hub {
     pub fn set_replay(&self, session_key: i32, replay: Option<Arc<dyn ReplayControl>>) {
         let feed = self.feed_or_new(session_key, 0);
         *feed.replay.write().unwrap_or_else(PoisonError::into_inner) = replay;
-        if self.latest_feed().is_none() {
-            self.latest.store(i64::from(session_key), Ordering::Release);
-        }
     }
 
     fn feeds(&self) -> RwLockReadGuard<'_, BTreeMap<i32, Arc<Feed>>> {
@@ -444,8 +440,15 @@ impl Hub {
         self.feeds().get(&session_key).cloned()
     }
 
+    /// The session that is latest by its own time, whatever came when to this process, so that a restart does not change it: one that
+    /// is being replayed here before the others, and one that was called off after them.
     fn latest_feed(&self) -> Option<Arc<Feed>> {
-        i32::try_from(self.latest.load(Ordering::Acquire)).ok().and_then(|session_key| self.feed(session_key))
+        let feeds = self.feeds();
+        let latest = feeds.values().max_by_key(|feed| {
+            let (is_replayed, state) = (feed.replay().is_some(), feed.read());
+            (is_replayed, !state.is_cancelled, state.known_at, feed.session_key)
+        });
+        latest.cloned()
     }
 
     /// The session of this name.
@@ -473,6 +476,11 @@ impl Hub {
         };
         feeds.entry(session_key).or_insert_with(new).clone()
     }
+}
+
+/// Whether a fact says something of the session as a whole.
+const fn tells_of_session(body: &FactBody) -> bool {
+    matches!(body, FactBody::RaceClock(_) | FactBody::Completeness(_))
 }
 
 /// The clock of a session's derivation, from its facts.

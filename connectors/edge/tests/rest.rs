@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pitwall_edge::replay::{Replay, ReplayControl};
+use pitwall_schemas::facts::{Completeness, Subject};
 use serde_json::json;
 use support::{Feeder, SESSION, Server, clock, options};
 
@@ -39,6 +40,30 @@ async fn a_session_tells_where_it_stands_by_number_and_as_latest() {
         assert_eq!((&session["state"], &session["replay"], &session["facts"]), (&json!("LIVE"), &json!(null), &json!(13)));
     }
     assert_eq!(server.get("/api/v1/sessions").await.json()["sessions"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_latest_session_is_the_one_latest_by_its_own_time_unless_it_was_called_off() {
+    let of_session = |is_missing| Completeness {
+        subject: Subject::Session,
+        driver_number: 0,
+        lap_number: 0,
+        is_missing,
+        count: 0,
+        is_reconstructed: false,
+    };
+    let mut feeder = race();
+    let server = Server::start(&feeder).await;
+    feeder.session_key = 9_999;
+    feeder.commit().fact(&of_session(true)).done();
+    assert_eq!(server.get("/api/v1/sessions/latest").await.json()["session"], json!(SESSION), "9999 was called off");
+    feeder.commit().fact(&of_session(false)).done();
+    assert_eq!(server.get("/api/v1/sessions/latest").await.json()["session"], json!(9_999), "it is held after all");
+    let later = feeder.next_seq;
+    (feeder.session_key, feeder.next_seq) = (SESSION, 9);
+    feeder.commit().fact(&support::lap(4, 5)).done();
+    assert_eq!(server.get("/api/v1/sessions/latest").await.json()["session"], json!(9_999), "whichever session this process heard of last");
+    assert!(later > 9);
 }
 
 #[tokio::test]

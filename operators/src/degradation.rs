@@ -3,7 +3,10 @@
 //! Rules:
 //! * A straight line is fitted by least squares to the times of the stint's accurate laps ([`laps`](crate::laps): neither in nor out of the
 //!   pit lane, no safety car) by lap number, without those slower than [`DegradationOperator::slow_percent`] of its fastest (FastF1's
-//!   quick laps). Nothing is said below [`DegradationOperator::laps_min`] laps.
+//!   quick laps). Nothing is said below [`DegradationOperator::laps_min`] laps, and what was said is withdrawn when so many are not left.
+//! * A stint's laps end where the next one begins. From a lap out of the pit lane on they are nobody's until a stint reaches that lap, so
+//!   that no stint's line goes through another one's laps while the feed lags.
+//! * Every lap of the line is a cause, and the stint.
 //! * The car gets lighter by a lap's fuel: [`DegradationOperator::fuel_ms`] a lap are added. It is an assumption, about 1.6 kg a lap at
 //!   0.03 s a kilogram, the same for every circuit; the slope as driven stands beside it.
 //! * The interval is that of the slope at 95 %, by Student's distribution. It tells how well a line fits these laps, not that a line is
@@ -11,7 +14,7 @@
 //!
 //! All sums are whole numbers, so the result is the same on every platform.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
 use pitwall_schemas::facts::{Degradation, Lap, Stint};
@@ -52,8 +55,10 @@ pub struct State {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
-    /// Times of accurate laps, ms, by number; the schema ends at 200.
-    laps: BTreeMap<i32, i32>,
+    /// Times of accurate laps, ms, and the ledger records that gave them last, by number; the schema ends at 200.
+    laps: BTreeMap<i32, (i32, u64)>,
+    /// Laps out of the pit lane.
+    out_laps: BTreeSet<i32>,
     /// By number, which the schema ends at 100.
     stints: BTreeMap<i32, StintState>,
 }
@@ -61,6 +66,7 @@ struct Car {
 #[derive(Debug, Serialize, Deserialize)]
 struct StintState {
     lap_start: i32,
+    lap_end: Option<i32>,
     compound: Compound,
     cause: u64,
     said: Option<Degradation>,
@@ -95,45 +101,74 @@ impl Car {
         self.stints.iter().rev().find(|(_, stint)| stint.lap_start <= lap_number).map(|(number, _)| *number)
     }
 
-    /// Says the stint's degradation if it changed.
+    /// The lap before which the stint ends.
+    fn end_of(&self, stint_number: i32, stint: &StintState) -> i32 {
+        let next = self.stints.range(stint_number + 1..).next().map_or(i32::MAX, |(_, next)| next.lap_start);
+        let is_unreached = |out_lap: &&i32| **out_lap > stint.lap_start && stint.lap_end.is_none_or(|last| last < **out_lap);
+        next.min(self.out_laps.iter().find(is_unreached).copied().unwrap_or(i32::MAX))
+    }
+
+    /// Says the stint's degradation if it changed, and takes it back if too few laps are left.
     fn say(&mut self, operator: &DegradationOperator, driver_number: i32, stint_number: i32, context: &mut Context<'_, Degradation>) {
-        let end = self.stints.range(stint_number + 1..).next().map_or(i32::MAX, |(_, next)| next.lap_start);
+        let Some(stint) = self.stints.get(&stint_number) else { return };
+        let end = self.end_of(stint_number, stint);
+        let of_stint = || self.laps.range(stint.lap_start.min(end)..end);
+        let fastest = of_stint().map(|(_, (time_ms, _))| *time_ms).min().unwrap_or(0);
+        let is_quick = |time_ms: i32| i64::from(time_ms) * 100 <= i64::from(fastest) * i64::from(operator.slow_percent);
+        let quick = || of_stint().filter(|(_, (time_ms, _))| is_quick(*time_ms));
+        let laps: Vec<(i32, i32)> = quick().map(|(lap, (time_ms, _))| (*lap, *time_ms)).collect();
+        let causes = in_order(quick().map(|(_, (_, cause))| Some(*cause)).chain([Some(stint.cause)]));
+        let fact = operator.fact(driver_number, stint_number, stint.compound, &laps);
         let Some(stint) = self.stints.get_mut(&stint_number) else { return };
-        let of_stint = || self.laps.range(stint.lap_start.min(end)..end).map(|(lap, time_ms)| (*lap, *time_ms));
-        let Some(fastest) = of_stint().map(|(_, time_ms)| time_ms).min() else { return };
-        let laps: Vec<(i32, i32)> =
-            of_stint().filter(|(_, time_ms)| i64::from(*time_ms) * 100 <= i64::from(fastest) * i64::from(operator.slow_percent)).collect();
-        let (Some((first_lap, _)), Some((last_lap, _))) = (laps.first(), laps.last()) else { return };
-        if laps.len() < operator.laps_min.max(3) {
-            return;
+        match fact {
+            Some(fact) if stint.said.as_ref() != Some(&fact) => {
+                stint.said = Some(fact.clone());
+                stint.issued = Some(context.draft(fact).because(&causes).correcting(stint.issued).emit());
+            }
+            Some(_) => {}
+            None => stint.withdraw(context),
         }
-        let Line { slope_ms, margin_ms } = fit(&laps);
-        let fuel_ms = f64::from(operator.fuel_ms);
+    }
+}
+
+impl StintState {
+    /// Takes back what was said of the stint, because of the event being taken.
+    fn withdraw(&mut self, context: &mut Context<'_, Degradation>) {
+        if let (Some(fact), Some(issued)) = (self.said.take(), self.issued) {
+            self.issued = Some(context.draft(fact).withdrawing(issued).emit());
+        }
+    }
+}
+
+impl DegradationOperator {
+    /// What a stint's laps say, if they are enough.
+    fn fact(&self, driver_number: i32, stint_number: i32, compound: Compound, laps: &[(i32, i32)]) -> Option<Degradation> {
+        let ((first_lap, _), (last_lap, _)) = (*laps.first()?, *laps.last()?);
+        if laps.len() < self.laps_min.max(3) {
+            return None;
+        }
+        let Line { slope_ms, margin_ms } = fit(laps);
+        let fuel_ms = f64::from(self.fuel_ms);
         let degradation_ms = slope_ms + fuel_ms;
-        let fact = Degradation {
+        Some(Degradation {
             driver_number,
             stint_number,
-            compound: stint.compound,
+            compound,
             laps: laps.len() as i32,
-            first_lap: *first_lap,
-            last_lap: *last_lap,
+            first_lap,
+            last_lap,
             slope_ms,
             fuel_ms,
             degradation_ms,
             low_ms: degradation_ms - margin_ms,
             high_ms: degradation_ms + margin_ms,
-        };
-        if stint.said.as_ref() != Some(&fact) {
-            let causes = in_order(context.causes().iter().copied().chain([stint.cause]).map(Some));
-            stint.said = Some(fact.clone());
-            stint.issued = Some(context.draft(fact).because(&causes).correcting(stint.issued).emit());
-        }
+        })
     }
 }
 
 impl Operator for DegradationOperator {
     const NAME: &'static str = "degradation";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Degradation;
     type State = State;
 
@@ -148,34 +183,54 @@ impl Operator for DegradationOperator {
 
 impl Handle<Lap> for DegradationOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, Degradation>) {
-        let car = state.cars.entry(lap.driver_number);
-        let time_ms = lap.lap_ms.filter(|_| lap.is_accurate);
-        if car.laps.get(&lap.lap_number).copied() == time_ms {
-            return;
+        let Lap { driver_number, lap_number, .. } = *lap;
+        let is_lap = !context.is_withdrawn();
+        let car = state.cars.entry(driver_number);
+        let is_out_lap = is_lap && lap.is_pit_out_lap;
+        let mut has_changed = if is_out_lap { car.out_laps.insert(lap_number) } else { car.out_laps.remove(&lap_number) };
+        let time_ms = lap.lap_ms.filter(|_| is_lap && lap.is_accurate);
+        if car.laps.get(&lap_number).map(|(time_ms, _)| *time_ms) != time_ms {
+            has_changed = true;
+            let cause = context.causes().last().copied().unwrap_or(context.seq());
+            match time_ms {
+                Some(time_ms) => car.laps.insert(lap_number, (time_ms, cause)),
+                None => car.laps.remove(&lap_number),
+            };
         }
-        match time_ms {
-            Some(time_ms) => car.laps.insert(lap.lap_number, time_ms),
-            None => car.laps.remove(&lap.lap_number),
-        };
-        if let Some(stint_number) = car.stint_of(lap.lap_number) {
-            car.say(self, lap.driver_number, stint_number, context);
+        if let Some(stint_number) = car.stint_of(lap_number).filter(|_| has_changed) {
+            car.say(self, driver_number, stint_number, context);
         }
     }
 }
 
 impl Handle<Stint> for DegradationOperator {
     fn apply(&self, state: &mut State, stint: &Stint, context: &mut Context<'_, Degradation>) {
-        let (Some(lap_start), Some(cause)) = (stint.lap_start, context.causes().last().copied()) else { return };
-        let (number, compound) = (stint.stint_number, stint.compound);
-        let car = state.cars.entry(stint.driver_number);
-        let known = car.stints.entry(number).or_insert(StintState { lap_start: 0, compound, cause, said: None, issued: None });
-        if (known.lap_start, known.compound) == (lap_start, compound) {
-            return;
+        let Stint { driver_number, stint_number: number, lap_start, lap_end, compound, .. } = *stint;
+        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        let car = state.cars.entry(driver_number);
+        // The first stint known has all laps before those of the next, if its beginning is unknown as after a late join.
+        let is_first = car.stints.range(..number).next().is_none();
+        let Some(lap_start) = lap_start.or(is_first.then_some(0)) else { return };
+        if context.is_withdrawn() {
+            if let Some(mut withdrawn) = car.stints.remove(&number) {
+                withdrawn.withdraw(context);
+            }
+        } else {
+            let new = StintState { lap_start: -1, lap_end: None, compound, cause, said: None, issued: None };
+            let known = car.stints.entry(number).or_insert(new);
+            let changed_from = (known.lap_start, known.lap_end, known.compound);
+            (known.lap_start, known.lap_end, known.compound) = (lap_start, lap_end, compound);
+            if changed_from == (lap_start, lap_end, compound) {
+                return;
+            }
+            if (changed_from.0, changed_from.2) != (lap_start, compound) {
+                known.cause = cause;
+            }
         }
-        (known.lap_start, known.compound, known.cause) = (lap_start, compound, cause);
         // The stint before ends where this one begins.
-        for number in [number - 1, number] {
-            car.say(self, stint.driver_number, number, context);
+        let before = car.stints.range(..number).next_back().map(|(before, _)| *before);
+        for number in before.into_iter().chain([number]) {
+            car.say(self, driver_number, number, context);
         }
     }
 }
@@ -233,6 +288,14 @@ mod tests {
         assert_eq!(fact.slope_ms, 8.0);
         let margin = 3.182 * 12.0_f64.sqrt();
         assert!((fact.high_ms - (58.0 + margin)).abs() < 1e-9 && (fact.low_ms - (58.0 - margin)).abs() < 1e-9, "{fact:?}");
+    }
+
+    #[test]
+    fn every_lap_of_the_line_is_a_cause_and_the_stint() {
+        let said = play(&[(1, "HARD")], &[80_000, 80_030, 95_000, 80_060, 80_090, 80_120]);
+        // The stint is record 0, lap 2 record 1; a lap's end is known with the next one's start.
+        let (header, fact) = said.last().unwrap();
+        assert_eq!((fact.laps, header.causes.len(), header.causes[0]), (5, 6, 0), "{:?}", header.causes);
     }
 
     #[test]

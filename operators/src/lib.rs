@@ -27,7 +27,11 @@ pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
 pub mod session_kind;
+<<<<<<< HEAD
 pub mod start_lines;
+=======
+pub mod standing;
+>>>>>>> A
 pub mod starting_grid;
 pub mod stints;
 pub mod team_radio;
@@ -69,7 +73,10 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
     let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
     let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
-    let stints = graph.publish(stints::StintsOperator::default(), |inputs| inputs.samples::<Stint>().samples::<Pit>().stream(laps));
+    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let stints = graph.publish(stints::StintsOperator::default(), |inputs| {
+        inputs.samples::<Stint>().samples::<Pit>().samples::<Lap>().stream(laps).stream(telemetry)
+    });
     graph.publish(degradation::DegradationOperator::default(), |inputs| inputs.stream(laps).stream(stints));
     let pit_stops = graph.publish(pit_stops::PitStopsOperator::default(), |inputs| {
         let inputs = inputs.samples::<Pit>().stream(track_status).stream(race_control).stream(stints);
@@ -85,7 +92,6 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     });
     let circuit = graph.publish(circuit::CircuitOperator::default(), |inputs| inputs.samples::<Location>());
     let weather = graph.publish(weather::WeatherOperator, |inputs| inputs.samples::<Weather>());
-    let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
     graph.publish(team_radio::TeamRadioOperator::default(), |inputs| inputs.samples::<TeamRadio>().stream(laps));
     graph.publish(starting_grid::StartingGridOperator, |inputs| inputs.samples::<StartingGrid>());
     let classification = graph.publish(classification::ClassificationOperator, |inputs| {

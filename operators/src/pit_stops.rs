@@ -6,22 +6,29 @@
 //!
 //! Rules, with their source:
 //! * OpenF1 numbers its documents by car and lap, but a car can pass twice on one lap. A document dated within
-//!   [`PitStopsOperator::same_pass_ms`] of a known pass of its lap is a version of that pass, any other is another pass: no two passes can
-//!   end so close together. A version with a lower `_id` is stale, and a null does not erase.
+//!   [`PitStopsOperator::same_pass_ms`] of a known pass is a version of that pass, any other is another pass: no two passes can
+//!   end so close together. A version with a lower `_id` is stale, and a null does not erase. One that gives the pass another lap moves
+//!   it: what was said of the other lap is withdrawn. A lap that no car can have reached ([`stints`](crate::stints)) is rejected.
 //! * `date` is when the car left the lane, and the entry lies the time in the lane before it. `pit_duration` is OpenF1's former name of
 //!   `lane_duration` and stands in for it only. The time standing still is what the feed reports; it is unknown otherwise (OpenF1).
-//! * New tyres: a later stint than the first begins on the lap after. If the stint of the lap before goes on two laps after, there were
-//!   none, since a stint can lag a lap. Of several passes on one lap the tyres belong to the last one reported to have stood still, or
-//!   else to the last. Nothing is said of the others' tyres.
-//! * A stint's document comes with its first lap. A car that left the lane and then completed no lap before the leader began
-//!   [`PitStopsOperator::laps_missed_max`] more has none: it is presumed to have stopped for tyres, which the official lists do as well
-//!   (Leclerc, Zandvoort 2025), and `has_new_tyres` stays unknown.
+//! * New tyres: a later stint than the first begins on the lap after, as [`stints`](crate::stints) puts it, and with another set. With the
+//!   same set, as behind a safety car that leads the field through the pit lane, there were none; nor if the stint of the lap before goes
+//!   on two laps after, since a stint can lag a lap, unless the feed reports that the car stood still: then nothing is said. Of several
+//!   passes on one lap the tyres belong to the last one reported to have stood still, or else to the last. Nothing is said of the others'.
+//! * A stint's document comes with its first lap. A car that left the lane, so that its time there is known, and then completed no lap
+//!   before the leader began [`PitStopsOperator::laps_missed_max`] more has none: it is presumed to have stopped for tyres, which the
+//!   official lists do as well (Leclerc, Zandvoort 2025), and `has_new_tyres` stays unknown.
+//! * A pass while the race is stopped by a red flag is no stop, whatever happens to the tyres: `PASS`, with what is known of them.
+//! * In a race a stint that begins with another set, and no pass before it, is a stop whose document the feed did not send (f1db #91): it is presumed once
+//!   the car has begun the lap after, if the laps say that the first one began in the pit lane, or else when the stint has lasted for
+//!   three laps. Only laps that were seen are presumed upon. It is withdrawn when the stint proves to begin elsewhere.
 //! * A drive-through and a stop-and-go are told by the stewards' penalty, as [`race_control`](crate::race_control) reads it: it belongs to the car's first pass after it without new tyres,
 //!   since a penalty may not be served with a stop (sporting regulations).
-//! * Place before: at entry. Place after: with the first gap measured [`PitStopsOperator::rejoin_ms`] or more after the exit.
+//! * Place before: [`PitStopsOperator::braking_ms`] before the entry, since a car that brakes for the pit lane lets others by before its
+//!   line. Place after: with the first gap measured [`PitStopsOperator::rejoin_ms`] or more after the exit.
 //! * Loss: in-lap and out-lap less twice the median of the car's last three laps before, of which none is a first or an out-lap, and
 //!   during none of which the field was slowed.
-//! * Predicted place: the place at entry, and one more for every car behind whose gap then was less than the pit loss. The pit loss is
+//! * Predicted place: the place before, and one more for every car behind whose gap then was less than the pit loss. The pit loss is
 //!   the median of all stops measured before. Nothing is predicted while the field is slowed, as the gaps do not hold then.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
+use crate::stints::is_far;
 
 /// Passes kept of one car: more than a session has laps. Another is rejected.
 const PASSES_MAX: usize = 256;
@@ -44,7 +52,7 @@ const PASSES_MAX: usize = 256;
 /// Drive-throughs and stop-and-gos kept of one car: three are a disqualification. Another is rejected.
 const PENALTIES_MAX: usize = 16;
 
-/// Newest places and gaps kept of one car, to look up those at its entry: a minute and more of a race.
+/// Newest places and gaps kept of one car, to look up those before its entry: a minute and more of a race.
 const HISTORY_MAX: usize = 32;
 
 /// Newest laps kept of one car, to know its pace before a stop.
@@ -56,8 +64,11 @@ const STATUSES_MAX: usize = 64;
 /// Laps whose median is a car's pace.
 const PACE_LAPS: usize = 3;
 
-/// A gap older than this at entry, µs, is no gap at entry.
+/// A gap older than this before the entry, µs, is no gap then.
 const GAP_AGE_MAX: i64 = 15_000_000;
+
+/// How long before its entry a car begins to brake for the pit lane, ms.
+pub const BRAKING_MS: i64 = 5_000;
 
 /// Folds passes through the pit lane.
 #[derive(Debug, Clone, Copy)]
@@ -66,13 +77,15 @@ pub struct PitStopsOperator {
     pub same_pass_ms: i64,
     /// How long after the exit a car's place is that after its stop, ms: the timing loop behind the exit has it by then.
     pub rejoin_ms: i64,
+    /// How long before the entry a car begins to brake for the pit lane, ms: from then on others pass it for that reason.
+    pub braking_ms: i64,
     /// Laps that the leader begins after a pass while the car completes none, after which no stint will tell of tyres.
     pub laps_missed_max: i32,
 }
 
 impl Default for PitStopsOperator {
     fn default() -> Self {
-        Self { same_pass_ms: 10_000, rejoin_ms: 5_000, laps_missed_max: 3 }
+        Self { same_pass_ms: 10_000, rejoin_ms: 5_000, braking_ms: BRAKING_MS, laps_missed_max: 3 }
     }
 }
 
@@ -84,6 +97,10 @@ pub struct State {
     neutralisations: VecDeque<At<Neutralisation>>,
     /// Highest lap that any car has begun.
     leaders_lap: i32,
+    /// Highest lap that laps or stints spoke of; 0 when none did.
+    reach: i32,
+    /// Whether race control counts laps or gaps are sent: OpenF1 does neither elsewhere.
+    is_race: bool,
 }
 
 /// A value from a moment on, and the ledger record that gave it.
@@ -96,7 +113,7 @@ struct At<T> {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
-    /// In order of arrival.
+    /// In the order in which they ended.
     passes: Vec<Pass>,
     penalties: Vec<At<PitPassKind>>,
     stints: BTreeMap<i32, KnownStint>,
@@ -113,6 +130,7 @@ struct KnownStint {
     compound: Compound,
     lap_start: Option<i32>,
     lap_end: Option<i32>,
+    is_same_set: bool,
     cause: u64,
 }
 
@@ -142,6 +160,10 @@ struct Pass {
     loss_ms: Known<i32>,
     /// Whether a stint could still tell of new tyres, and if not the record that told so.
     stint_overdue: Known<bool>,
+    /// The record that told of the red flag during it.
+    stopped_by: Option<u64>,
+    /// Whether no document of it has come.
+    is_presumed: bool,
     said: Option<PitStop>,
     issued: Option<Issued>,
 }
@@ -157,6 +179,7 @@ struct Purpose {
 
 impl Pass {
     fn fold(&mut self, document: &Pit, seq: u64) {
+        self.is_presumed = false;
         self.exited_at.take(Some(document.date), seq);
         self.lane_ms.take(milliseconds(document.lane_duration.or(document.pit_duration)), seq);
         self.stationary_ms.take(milliseconds(document.stop_duration), seq);
@@ -201,6 +224,15 @@ impl Pass {
             predicted_position,
             predicted_loss_ms: self.predicted_loss_ms,
             loss_ms,
+            is_presumed: self.is_presumed,
+        }
+    }
+
+    /// Takes back what was said of it.
+    fn withdraw(&mut self, reason: u64, context: &mut Context<'_, PitStop>) {
+        if let (Some(fact), Some(issued)) = (self.said.take(), self.issued.take()) {
+            let causes = in_order([self.exited_at.cause(), Some(reason)]);
+            context.draft(fact).because(&causes).at(self.exited_at()).withdrawing(issued).emit();
         }
     }
 
@@ -215,26 +247,83 @@ impl Pass {
 impl Car {
     /// The pass that a document is about: a known one, or a new one if there is room.
     fn pass_of(&mut self, document: &Pit, same_pass_ms: i64) -> Option<usize> {
-        let of_lap = || self.passes.iter().enumerate().filter(|(_, pass)| pass.lap_number == document.lap_number);
         let apart = |pass: &Pass| pass.exited_at().since(document.date).abs();
-        let nearest = of_lap().min_by_key(|(_, pass)| apart(pass));
-        if let Some((index, _)) = nearest.filter(|(_, pass)| apart(pass) < same_pass_ms * 1_000) {
+        let is_its_lap = |pass: &Pass| pass.lap_number == document.lap_number;
+        // The feed numbers by lap, so that a pass of this lap is nearer than one of another.
+        let nearest = self.passes.iter().enumerate().min_by_key(|(_, pass)| (!is_its_lap(pass), apart(pass)));
+        let is_same = |pass: &Pass| apart(pass) < same_pass_ms * 1_000 || (pass.is_presumed && is_its_lap(pass));
+        if let Some((index, _)) = nearest.filter(|(_, pass)| is_same(pass)) {
             return Some(index);
         }
+        if let Some(index) = self.passes.iter().position(|pass| !pass.is_presumed && apart(pass) < same_pass_ms * 1_000) {
+            return Some(index);
+        }
+        self.add(document.lap_number, document.date)
+    }
+
+    /// Adds a pass that ended then, if there is room.
+    fn add(&mut self, lap_number: i32, exited_at: Micros) -> Option<usize> {
         if self.passes.len() >= PASSES_MAX {
             return None;
         }
-        let number = of_lap().count() as i32 + 1;
-        self.passes.push(Pass { lap_number: document.lap_number, number, ..Pass::default() });
-        Some(self.passes.len() - 1)
+        let index = self.passes.partition_point(|pass| pass.exited_at() <= exited_at);
+        let number = self.next_number(lap_number);
+        self.passes.insert(index, Pass { lap_number, number, ..Pass::default() });
+        Some(index)
+    }
+
+    /// Number of the next pass on a lap.
+    fn next_number(&self, lap_number: i32) -> i32 {
+        self.passes.iter().filter(|pass| pass.lap_number == lap_number).map(|pass| pass.number).max().unwrap_or(0) + 1
+    }
+
+    /// Adds the stops of which only stints and laps tell, and takes back those of which they do not any more.
+    fn presume(&mut self, neutralisations: &VecDeque<At<Neutralisation>>, context: &mut Context<'_, PitStop>) {
+        let first = self.stints.keys().next().copied();
+        let changes = self.stints.iter().filter(|(number, stint)| Some(**number) != first && !stint.is_same_set);
+        let changes: BTreeMap<i32, KnownStint> = changes.filter_map(|(_, stint)| Some((stint.lap_start? - 1, *stint))).collect();
+        let reason = newest_cause(context);
+        self.passes.retain_mut(|pass| {
+            let is_told = !pass.is_presumed || changes.contains_key(&pass.lap_number);
+            if !is_told {
+                pass.withdraw(reason, context);
+            }
+            is_told
+        });
+        for (in_lap, stint) in changes {
+            let Some((exited_at, cause, stopped_by)) = self.presumed_exit(in_lap, &stint, neutralisations) else { continue };
+            if self.passes.iter().any(|pass| pass.lap_number == in_lap) {
+                continue;
+            }
+            if let Some(index) = self.add(in_lap, exited_at) {
+                let pass = &mut self.passes[index];
+                pass.exited_at.take(Some(exited_at), cause);
+                (pass.is_presumed, pass.stopped_by) = (true, stopped_by);
+            }
+        }
+    }
+
+    /// When the car began the lap out of the pit lane if its laps bear a stop out, with the record of it and that of a red flag meanwhile.
+    fn presumed_exit(
+        &self,
+        in_lap: i32,
+        stint: &KnownStint,
+        neutralisations: &VecDeque<At<Neutralisation>>,
+    ) -> Option<(Micros, u64, Option<u64>)> {
+        let [before, out_lap, after] = [in_lap, in_lap + 1, in_lap + 2].map(|lap| self.laps.get(&lap));
+        let (before, out_lap, after) = (before?, out_lap?, after?);
+        let lasts = stint.lap_end.is_some_and(|last| last >= in_lap + 3);
+        let exited_at = out_lap.started_at.filter(|_| out_lap.is_pit_out_lap || lasts)?;
+        let until = after.started_at.unwrap_or(exited_at);
+        Some((exited_at, out_lap.cause, stopped(neutralisations, before.started_at.unwrap_or(exited_at), until)))
     }
 
     /// What each pass was for.
     fn purposes(&self) -> Vec<Purpose> {
-        let mut purposes: Vec<Purpose> = self.passes.iter().enumerate().map(|(index, pass)| self.tyres(index, pass)).collect();
+        let mut purposes: Vec<Purpose> = self.passes.iter().enumerate().map(|(index, pass)| self.purpose(index, pass)).collect();
         let mut is_served = [false; PENALTIES_MAX];
         for (pass, purpose) in self.passes.iter().zip(&mut purposes) {
-            if purpose.has_new_tyres == Some(true) {
+            if purpose.has_new_tyres == Some(true) || pass.stopped_by.is_some() {
                 continue;
             }
             let pending =
@@ -246,6 +335,15 @@ impl Car {
             }
         }
         purposes
+    }
+
+    /// What stints and red flags say about pass number `index`.
+    fn purpose(&self, index: usize, pass: &Pass) -> Purpose {
+        let purpose = self.tyres(index, pass);
+        match pass.stopped_by {
+            Some(cause) => Purpose { kind: PitPassKind::Pass, causes: [purpose.causes[0], Some(cause)], ..purpose },
+            None => purpose,
+        }
     }
 
     /// What the stints say about pass number `index`.
@@ -260,11 +358,16 @@ impl Car {
         let goes_on = |stint: &KnownStint| {
             stint.lap_start.is_some_and(|first| first <= pass.lap_number) && stint.lap_end.is_some_and(|last| last >= pass.lap_number + 2)
         };
+        let no_new_tyres = |cause| Purpose { kind: PitPassKind::Pass, has_new_tyres: Some(false), causes: [Some(cause), None], ..unknown };
         if let Some((_, stint)) = self.stints.iter().find(|(number, stint)| **number > 1 && begins_after(stint)) {
+            if stint.is_same_set {
+                return no_new_tyres(stint.cause);
+            }
             let compound = Some(stint.compound).filter(|compound| *compound != Compound::Unknown);
             Purpose { kind: PitPassKind::Stop, has_new_tyres: Some(true), compound, causes: [Some(stint.cause), None] }
         } else if let Some(stint) = self.stints.values().find(|stint| goes_on(stint)) {
-            Purpose { kind: PitPassKind::Pass, has_new_tyres: Some(false), causes: [Some(stint.cause), None], ..unknown }
+            let stood = pass.stationary_ms.value().is_some();
+            if stood { Purpose { causes: [Some(stint.cause), None], ..unknown } } else { no_new_tyres(stint.cause) }
         } else if !self.stints.is_empty() && pass.stint_overdue.value().is_some() {
             Purpose { kind: PitPassKind::Stop, causes: [pass.stint_overdue.cause(), None], ..unknown }
         } else {
@@ -276,7 +379,9 @@ impl Car {
     fn miss_stint(&mut self, leaders_lap: i32, laps_missed_max: i32, cause: u64) -> bool {
         let last_lap = self.laps.iter().rev().find(|(_, lap)| lap.lap_ms.is_some()).map(|(number, _)| *number);
         let Some(pass) = self.passes.last_mut() else { return false };
-        let is_overdue = leaders_lap > pass.lap_number + laps_missed_max && last_lap.is_none_or(|last| last <= pass.lap_number);
+        let has_left = pass.lane_ms.value().is_some();
+        let is_overdue =
+            has_left && leaders_lap > pass.lap_number + laps_missed_max && last_lap.is_none_or(|last| last <= pass.lap_number);
         is_overdue && pass.stint_overdue.take(Some(true), cause)
     }
 
@@ -317,12 +422,15 @@ impl Car {
 
 impl State {
     /// Looks up what was the case when the car entered the pit lane, once its time in the lane is known.
-    fn look_back(&mut self, driver_number: i32, index: usize) {
-        let Some(entered_at) = self.cars.get(driver_number).and_then(|car| car.passes[index].entered_at()) else { return };
+    fn look_back(&mut self, driver_number: i32, index: usize, braking_ms: i64) {
+        let Some(pass) = self.cars.get_mut(driver_number).and_then(|car| car.passes.get_mut(index)) else { return };
+        pass.stopped_by = stopped(&self.neutralisations, pass.entered_at().unwrap_or(pass.exited_at()), pass.exited_at());
+        let Some(entered_at) = pass.entered_at() else { return };
+        let braked_at = entered_at.plus(-braking_ms * 1_000);
         let neutralisation = newest(&self.neutralisations, entered_at).filter(|found| found.value != Neutralisation::None);
-        let (loss_ms, place) = (self.pit_loss_ms(), self.cars.get(driver_number).and_then(|car| newest(&car.positions, entered_at)));
+        let (loss_ms, place) = (self.pit_loss_ms(), self.cars.get(driver_number).and_then(|car| newest(&car.positions, braked_at)));
         let predicted = match (loss_ms, place) {
-            (Some(loss_ms), Some(place)) if neutralisation.is_none() => self.predict(driver_number, entered_at, place.value, loss_ms),
+            (Some(loss_ms), Some(place)) if neutralisation.is_none() => self.predict(driver_number, braked_at, place.value, loss_ms),
             _ => None,
         };
 
@@ -349,19 +457,28 @@ impl State {
         losses.get(losses.len() / 2).copied()
     }
 
-    /// Place of a car that loses `loss_ms` at `entered_at`, if its gap then is known, and the record of that gap.
-    fn predict(&self, driver_number: i32, entered_at: Micros, place: i32, loss_ms: i32) -> Option<(i32, u64)> {
-        let gap_at_entry = |car: &Car| {
-            let At { at, value, cause } = newest(&car.gaps, entered_at)?;
+    /// Place of a car that loses `loss_ms` from `moment` on, if its gap then is known, and the record of that gap.
+    fn predict(&self, driver_number: i32, moment: Micros, place: i32, loss_ms: i32) -> Option<(i32, u64)> {
+        let gap_then = |car: &Car| {
+            let At { at, value, cause } = newest(&car.gaps, moment)?;
             // The leader's gap is said once and holds.
-            let value = value.filter(|gap_ms| *gap_ms == 0 || entered_at.since(at) <= GAP_AGE_MAX)?;
+            let value = value.filter(|gap_ms| *gap_ms == 0 || moment.since(at) <= GAP_AGE_MAX)?;
             Some(At { at, value, cause })
         };
-        let own = gap_at_entry(self.cars.get(driver_number)?)?;
+        let own = gap_then(self.cars.get(driver_number)?)?;
         let others = self.cars.iter().filter(|(number, _)| *number != driver_number);
         let comes_out_ahead =
-            others.filter_map(|(_, car)| gap_at_entry(car)).filter(|gap| (own.value..own.value + loss_ms).contains(&gap.value));
+            others.filter_map(|(_, car)| gap_then(car)).filter(|gap| (own.value..own.value + loss_ms).contains(&gap.value));
         Some((place + comes_out_ahead.count() as i32, own.cause))
+    }
+
+    /// Says every pass of the car of which something changed, those that must be presumed among them.
+    fn say(&mut self, driver_number: i32, context: &mut Context<'_, PitStop>) {
+        let car = self.cars.entry(driver_number);
+        if self.is_race {
+            car.presume(&self.neutralisations, context);
+        }
+        car.say(driver_number, context);
     }
 }
 
@@ -375,6 +492,13 @@ fn keep<T>(history: &mut VecDeque<At<T>>, entry: At<T>, entries_max: usize) {
         history.pop_front();
     }
     history.push_back(entry);
+}
+
+/// The record that told that the race was stopped, if it was at any moment from `start` to `end`.
+fn stopped(neutralisations: &VecDeque<At<Neutralisation>>, start: Micros, end: Micros) -> Option<u64> {
+    let meanwhile = neutralisations.iter().filter(|entry| (start..=end).contains(&entry.at)).copied();
+    let mut found = newest(neutralisations, start).into_iter().chain(meanwhile);
+    found.find(|entry| entry.value == Neutralisation::RedFlag).map(|entry| entry.cause)
 }
 
 /// Whether nothing slowed the field from `start` to `end`.
@@ -410,7 +534,7 @@ fn penalty(message: &RaceControlMessage) -> Option<PitPassKind> {
 
 impl Operator for PitStopsOperator {
     const NAME: &'static str = "pit_stops";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = PitStop;
     type State = State;
 
@@ -418,6 +542,7 @@ impl Operator for PitStopsOperator {
         vec![
             ("same_pass_ms", self.same_pass_ms.to_string()),
             ("rejoin_ms", self.rejoin_ms.to_string()),
+            ("braking_ms", self.braking_ms.to_string()),
             ("laps_missed_max", self.laps_missed_max.to_string()),
         ]
     }
@@ -425,19 +550,28 @@ impl Operator for PitStopsOperator {
 
 impl Handle<Pit> for PitStopsOperator {
     fn apply(&self, state: &mut State, document: &Pit, context: &mut Context<'_, PitStop>) {
-        let driver_number = document.driver_number;
+        let Pit { driver_number, lap_number, .. } = *document;
+        if is_far(lap_number, state.reach) {
+            let reach = state.reach;
+            return context.reject(format!("car {driver_number} in the pit lane on lap {lap_number} when no car is beyond lap {reach}"));
+        }
         let car = state.cars.entry(driver_number);
         let Some(index) = car.pass_of(document, self.same_pass_ms) else {
             return context.reject(format!("car {driver_number} passed through the pit lane more than {PASSES_MAX} times"));
         };
-        let pass = &mut car.passes[index];
-        if !pass.version.take(document.id) {
+        if !car.passes[index].version.take(document.id) {
             return;
         }
-        car.is_awaited |= pass.issued.is_none();
-        pass.fold(document, context.seq());
-        state.look_back(driver_number, index);
-        state.cars.entry(driver_number).say(driver_number, context);
+        if car.passes[index].lap_number != lap_number {
+            let number = car.next_number(lap_number);
+            let pass = &mut car.passes[index];
+            pass.withdraw(context.seq(), context);
+            (pass.lap_number, pass.number) = (lap_number, number);
+        }
+        car.is_awaited |= car.passes[index].issued.is_none() && index + 1 == car.passes.len();
+        car.passes[index].fold(document, context.seq());
+        state.look_back(driver_number, index, self.braking_ms);
+        state.say(driver_number, context);
     }
 }
 
@@ -459,6 +593,7 @@ impl Handle<RaceControlMessage> for PitStopsOperator {
 
 impl Handle<TrackStatus> for PitStopsOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, PitStop>) {
+        state.is_race |= status.lap_number.is_some();
         let value = neutralisation(status.status);
         if state.neutralisations.back().is_none_or(|newest| newest.value != value) {
             keep(&mut state.neutralisations, At { at: context.event_time(), value, cause: newest_cause(context) }, STATUSES_MAX);
@@ -468,15 +603,25 @@ impl Handle<TrackStatus> for PitStopsOperator {
 
 impl Handle<Stint> for PitStopsOperator {
     fn apply(&self, state: &mut State, stint: &Stint, context: &mut Context<'_, PitStop>) {
-        let car = state.cars.entry(stint.driver_number);
-        let Stint { compound, lap_start, lap_end, .. } = *stint;
-        car.stints.insert(stint.stint_number, KnownStint { compound, lap_start, lap_end, cause: newest_cause(context) });
-        car.say(stint.driver_number, context);
+        let Stint { driver_number, stint_number, compound, lap_start, lap_end, is_same_set, .. } = *stint;
+        let car = state.cars.entry(driver_number);
+        if context.is_withdrawn() {
+            car.stints.remove(&stint_number);
+        } else {
+            car.stints.insert(stint_number, KnownStint { compound, lap_start, lap_end, is_same_set, cause: newest_cause(context) });
+            state.reach = state.reach.max(lap_end.unwrap_or(0));
+        }
+        state.say(driver_number, context);
     }
 }
 
 impl Handle<Lap> for PitStopsOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, PitStop>) {
+        if context.is_withdrawn() {
+            state.cars.entry(lap.driver_number).laps.remove(&lap.lap_number);
+            return;
+        }
+        state.reach = state.reach.max(lap.lap_number);
         if lap.lap_number > state.leaders_lap {
             state.leaders_lap = lap.lap_number;
             let cause = newest_cause(context);
@@ -489,12 +634,15 @@ impl Handle<Lap> for PitStopsOperator {
         let State { cars, neutralisations, .. } = state;
         let car = cars.entry(lap.driver_number);
         let Lap { started_at, lap_ms, is_pit_out_lap, .. } = *lap;
-        car.laps.insert(lap.lap_number, TimedLap { started_at, lap_ms, is_pit_out_lap, cause: newest_cause(context) });
+        let is_new = car.laps.insert(lap.lap_number, TimedLap { started_at, lap_ms, is_pit_out_lap, cause: newest_cause(context) }).is_none();
         if car.laps.len() > LAPS_MAX {
             car.laps.pop_first();
         }
-        let is_of_stop = |pass: &&mut Pass| pass.lap_number == lap.lap_number || pass.lap_number + 1 == lap.lap_number;
-        if lap_ms.is_none() || !car.passes.iter_mut().any(|pass| is_of_stop(&pass)) {
+        let is_of_stop = |pass: &Pass| pass.lap_number == lap.lap_number || pass.lap_number + 1 == lap.lap_number;
+        if lap_ms.is_none() || !car.passes.iter().any(is_of_stop) {
+            if is_new {
+                state.say(lap.driver_number, context);
+            }
             return;
         }
         let losses = [lap.lap_number - 1, lap.lap_number].map(|in_lap| (in_lap, car.loss(in_lap, neutralisations)));
@@ -504,7 +652,7 @@ impl Handle<Lap> for PitStopsOperator {
                 pass.loss_ms.take(Some(loss_ms), cause);
             }
         }
-        car.say(lap.driver_number, context);
+        state.say(lap.driver_number, context);
     }
 }
 
@@ -518,6 +666,7 @@ impl Handle<Position> for PitStopsOperator {
 impl Handle<Gap> for PitStopsOperator {
     fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, PitStop>) {
         let (at, cause) = (context.event_time(), newest_cause(context));
+        state.is_race = true;
         let car = state.cars.entry(gap.driver_number);
         keep(&mut car.gaps, At { at, value: gap.gap_ms, cause }, HISTORY_MAX);
         if !car.is_awaited || gap.laps_behind.is_none() || gap.is_held {

@@ -1,27 +1,57 @@
-//! Stints: versions of `stints` documents folded into one stint per car and number, with the age of its set of tyres; laps and
-//! `pit` tell how many there can be.
+//! Stints: versions of `stints` documents folded into one stint per car and number, with the age of its set of tyres; `pit`, laps and
+//! telemetry tell which changes of tyres there can have been, and on which lap.
 //!
 //! Rules, with their source:
 //! * A version with a lower `_id` than the one taken is stale and ignored; one that says nothing new is silent; a null does not erase
 //!   (OpenF1 sends whole documents, in which what is known stays).
 //! * A compound may be unknown at first and corrected later (FastF1 #950): each change is a revision that supersedes what was said. The
 //!   feed's `UNKNOWN`, and any text that is no compound, is the absence of news and takes no known compound away.
+//! * **A stint ends with the lap into the pit lane and the next begins with the lap out of it.** The feed gives the next one the lap that
+//!   it counts when the tyres are changed: where the boxes lie before the line (Melbourne, Monaco, Montréal) that is the in-lap, which then
+//!   belongs to both stints or to the wrong one. So the n-th change of stint is matched to the n-th pass through the pit lane on its first
+//!   lap or the lap before; where either could be meant, to the one during which the car stood still, or else as most of the session's
+//!   other changes. A pass is known from `pit`, and from laps into and out of the pit lane.
+//! * Numbers skip: sets that were changed before the start have numbers too. So stints are counted, not their numbers. The first one
+//!   opens; every other one is said when it matches a pass. One that matches none is spurious (Italy 2018: four stints at the start) and
+//!   held, unsaid, until it matches one or the feed goes on with it for a third lap: then the feed means it, and of two that begin with the
+//!   same lap the newer takes the older one's place, which is withdrawn if it was said. Of a car that was joined after its lap 1, and when no lap is
+//!   known within [`StintsOperator::wait_ms`], no pass need be known: then every stint is said.
 //! * The age at the start is the first total of laps that the feed gives for the set (OpenF1 `tyre_age_at_start`): above 0 for a used one.
 //!   The age is that and the laps from the stint's first to its last so far. Both laps lag: a document comes up to 10 s after the line.
-//! * A car has at most one stint more than it has been in the pit lane: one with a higher number is spurious (Italy 2018: four stints at
-//!   the start) and is held, unsaid, until the car has been there as often. This cannot be told of a car that was joined after its lap 1,
-//!   nor when no lap is known within [`StintsOperator::wait_ms`]: then every stint is said.
+//! * The set is that of the stint before when its compound is the same and its age goes on, or, if the ages tell something else, when the
+//!   telemetry shows that the car did not stand in the pit lane. Then the age goes on (the safety car through the pit lane: Fast-F1 #717).
+//! * A feed that was itself joined late (OpenF1's recorder) counts from lap 1 until it learns of the lap: the car's laps leap. A stint that
+//!   it begins before that lap has an unknown beginning, and the age that it gives is that of the lap leapt to.
+//! * A lap number more than [`LAPS_AHEAD_MAX`] beyond any known is an error of the feed: the document is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
-use pitwall_schemas::facts::{self, Lap};
-use pitwall_schemas::raw::{Pit, Stint};
+use pitwall_schemas::facts::{self, Channel, Lap, Telemetry};
+use pitwall_schemas::raw::{self, Pit, Stint};
 use pitwall_schemas::shared::Compound;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
+use crate::standing::Standing;
+
+/// How far beyond the highest lap known a document may lie: laps may be missing for some minutes (OpenF1 #283).
+pub const LAPS_AHEAD_MAX: i32 = 5;
+
+/// Laps of which the feed speaks of a stint before it is believed to mean it.
+const LAPS_MEANT: i32 = 3;
+
+/// Fewest laps by which the laps of a car leap when the feed was joined, and the shortest time in which one can be driven, µs.
+const LEAP_MIN: i32 = 3;
+const LAP_MIN: i64 = 30 * Micros::SECOND;
+
+/// Longest pass during which standing still tells of a change of tyres, µs: in a stopped race all cars stand.
+const PASS_MAX: i64 = 180 * Micros::SECOND;
+
+/// Passes further apart than this, µs, are two: no car can be twice in the pit lane meanwhile.
+const SAME_PASS: i64 = 10 * Micros::SECOND;
 
 /// Folds stint documents.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +70,8 @@ impl Default for StintsOperator {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     cars: ByDriver<Car>,
+    /// Highest lap that anything spoke of in earnest; 0 when no lap is known.
+    reach: i32,
     waits: bool,
     /// Whether laps were waited for in vain.
     has_waited: bool,
@@ -51,42 +83,50 @@ struct Car {
     stints: BTreeMap<i32, StintState>,
     /// The first lap that was known of.
     first_lap: Option<i32>,
-    /// Laps out of the pit lane and into it; the schema ends them at 200.
-    pit_out_laps: BTreeSet<i32>,
-    pit_in_laps: BTreeSet<i32>,
-    /// Laps that `pit` names.
-    passes: BTreeSet<i32>,
+    /// When the car's lap 1 was first sent, the highest lap sent, and the one that its laps leapt to when the feed was joined.
+    lap_1_sent_at: Option<Micros>,
+    highest_lap: i32,
+    leapt_to: Option<i32>,
+    /// Passes by their in-lap, from 1 and ended by the schema at 200: as laps tell, and as `pit` does.
+    of_laps: BTreeMap<i32, u64>,
+    of_documents: BTreeMap<i32, Pass>,
+    standing: Standing,
+    /// The newest pass, while samples may yet tell whether the car stood.
+    pending: Option<i32>,
 }
 
-impl Car {
-    /// Most stints that the car can have had.
-    fn stints_max(&self, has_waited: bool) -> usize {
-        match self.first_lap {
-            Some(2..) => usize::MAX,
-            None if has_waited => usize::MAX,
-            _ => self.pit_out_laps.len().max(self.pit_in_laps.len()).max(self.passes.len()) + 1,
-        }
-    }
-
-    /// Says the stints that were held and need not be any more.
-    fn release(&mut self, driver_number: i32, has_waited: bool, context: &mut Context<'_, facts::Stint>) {
-        let stints_max = self.stints_max(has_waited);
-        for (stint_number, stint) in &mut self.stints {
-            if stint.issued.is_none() && *stint_number as usize <= stints_max {
-                stint.say(driver_number, *stint_number, true, context);
-            }
-        }
-    }
+/// A pass through the pit lane that `pit` tells of.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Pass {
+    cause: u64,
+    entered_at: Option<Micros>,
+    exited_at: Micros,
+    /// Whether the car stood still; null when nothing tells.
+    stood: Option<bool>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct StintState {
     version: Version,
+    /// The ledger record of the first document.
+    cause: u64,
     compound: Known<Compound>,
     lap_start: Known<i32>,
     lap_end: Known<i32>,
     tyre_age_at_start: Known<i32>,
+    said: Option<facts::Stint>,
+    /// The newest statement, one that took the stint back included.
     issued: Option<Issued>,
+}
+
+/// Passes by in-lap: the record that told, and whether the car stood.
+type Passes = BTreeMap<i32, (u64, Option<bool>)>;
+
+/// A stint that is believed, and the in-lap of the pass that it follows.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    stint_number: i32,
+    in_lap: Option<i32>,
 }
 
 impl StintState {
@@ -98,34 +138,260 @@ impl StintState {
             | self.tyre_age_at_start.take(document.tyre_age_at_start, seq)
     }
 
-    fn causes(&self) -> Vec<u64> {
-        in_order([self.compound.cause(), self.lap_start.cause(), self.lap_end.cause(), self.tyre_age_at_start.cause()])
+    fn start(&self) -> Option<i32> {
+        self.lap_start.value().copied()
     }
 
-    /// Says the stint; what is being taken is a cause when it `releases` a stint that was held, or its number is all that is known.
-    fn say(&mut self, driver_number: i32, stint_number: i32, releases: bool, context: &mut Context<'_, facts::Stint>) {
-        let mut causes = self.causes();
-        if releases || causes.is_empty() {
-            causes = in_order(causes.iter().chain(context.causes()).copied().map(Some));
-        }
-        let fact = self.fact(driver_number, stint_number);
-        self.issued = Some(context.draft(fact).because(&causes).correcting(self.issued).emit());
+    /// Whether the feed has gone on with the stint for long enough to mean it.
+    fn is_meant(&self) -> bool {
+        self.start().zip(self.lap_end.value()).is_some_and(|(first, last)| last - first + 1 >= LAPS_MEANT)
     }
 
-    fn fact(&self, driver_number: i32, stint_number: i32) -> facts::Stint {
-        let [lap_start, lap_end, tyre_age_at_start] =
-            [&self.lap_start, &self.lap_end, &self.tyre_age_at_start].map(|known| known.value().copied());
-        let laps = lap_start.zip(lap_end).map(|(first, last)| (last - first + 1).max(0));
-        facts::Stint {
-            driver_number,
-            stint_number,
-            compound: self.compound.value().copied().unwrap_or(Compound::Unknown),
-            lap_start,
-            lap_end,
-            tyre_age_at_start,
-            tyre_age: tyre_age_at_start.zip(laps).map(|(at_start, laps)| at_start + laps),
+    fn is_said(&self) -> bool {
+        self.said.is_some()
+    }
+
+    fn causes(&self) -> impl Iterator<Item = Option<u64>> {
+        let known = [self.compound.cause(), self.lap_start.cause(), self.lap_end.cause(), self.tyre_age_at_start.cause()];
+        let first = known.iter().all(Option::is_none).then_some(self.cause);
+        known.into_iter().chain([first])
+    }
+
+    /// Says the stint if it changed.
+    fn say(&mut self, fact: facts::Stint, causes: &[u64], context: &mut Context<'_, facts::Stint>) {
+        if self.said.as_ref() != Some(&fact) {
+            self.issued = Some(context.draft(fact.clone()).because(causes).correcting(self.issued).emit());
+            self.said = Some(fact);
         }
     }
+
+    /// Takes the stint back if it was said.
+    fn withdraw(&mut self, causes: &[u64], context: &mut Context<'_, facts::Stint>) {
+        if let (Some(fact), Some(issued)) = (self.said.take(), self.issued) {
+            self.issued = Some(context.draft(fact).because(causes).withdrawing(issued).emit());
+        }
+    }
+}
+
+impl Car {
+    /// Whether all of the car's passes are known, so that a stint without one is spurious.
+    const fn is_bounded(&self, has_waited: bool) -> bool {
+        match self.first_lap {
+            Some(lap) => lap < 2,
+            None => !has_waited,
+        }
+    }
+
+    /// In-laps of all passes, with the record that told of each and whether the car stood.
+    fn passes(&self) -> Passes {
+        let of_laps = self.of_laps.iter().map(|(in_lap, cause)| (*in_lap, (*cause, None)));
+        let of_documents = self.of_documents.iter().map(|(in_lap, pass)| (*in_lap, (pass.cause, pass.stood)));
+        of_laps.chain(of_documents).collect()
+    }
+
+    /// Changes of stint that only a pass on their first lap explains, less those that only one on the lap before does.
+    fn changes_on_the_in_lap(&self) -> i32 {
+        let passes = self.passes();
+        let starts = self.stints.values().skip(1).filter_map(StintState::start);
+        starts.map(|start| i32::from(passes.contains_key(&start)) - i32::from(passes.contains_key(&(start - 1)))).sum()
+    }
+
+    /// Notices that the laps leap from the first one farther than the car can have driven; the laps between prove that they did not.
+    fn take_lap(&mut self, lap_number: i32, now: Micros) {
+        if self.leapt_to.is_some_and(|leapt_to| (2..leapt_to).contains(&lap_number)) {
+            self.leapt_to = None;
+        }
+        if lap_number <= 1 {
+            self.lap_1_sent_at.get_or_insert(now);
+            return;
+        }
+        let leap = lap_number - 1;
+        if let Some(sent_at) = self.lap_1_sent_at.filter(|_| self.highest_lap <= 1 && leap >= LEAP_MIN)
+            && now.since(sent_at) < i64::from(leap) * LAP_MIN
+        {
+            self.leapt_to = Some(lap_number);
+        }
+        self.highest_lap = self.highest_lap.max(lap_number);
+    }
+
+    /// Takes what samples tell of the newest pass; tells whether that is news.
+    fn settle(&mut self) -> bool {
+        let Some(pass) = self.pending.and_then(|in_lap| self.of_documents.get_mut(&in_lap)) else { return false };
+        if self.standing.newest() < Some(pass.exited_at) {
+            return false;
+        }
+        self.pending = None;
+        let short = pass.entered_at.filter(|entered_at| pass.exited_at.since(*entered_at) <= PASS_MAX);
+        pass.stood = pass.stood.max(short.and_then(|entered_at| self.standing.between(entered_at, pass.exited_at)));
+        pass.stood.is_some()
+    }
+}
+
+impl State {
+    /// Which of the car's stints are believed, and the passes that they follow, in order.
+    fn places(&self, car: &Car, passes: &Passes) -> Vec<Place> {
+        let is_bounded = car.is_bounded(self.has_waited);
+        let mut places: Vec<Place> = Vec::new();
+        let mut last_pass = 0;
+        for (&stint_number, stint) in &car.stints {
+            let Some(before) = places.last().copied() else {
+                places.push(Place { stint_number, in_lap: None });
+                continue;
+            };
+            let in_lap = stint.start().and_then(|start| self.pass_of(start, last_pass, passes));
+            let begins_with = |number: i32| car.stints.get(&number).and_then(StintState::start);
+            let first_lap = before.in_lap.map(|in_lap| in_lap + 1).or_else(|| begins_with(before.stint_number));
+            if let Some(in_lap) = in_lap {
+                last_pass = in_lap;
+                places.push(Place { stint_number, in_lap: Some(in_lap) });
+            } else if stint.start().is_some() && stint.start() <= first_lap {
+                // A second stint for the same laps; what is said stays until the feed has made up its mind.
+                if stint.is_meant() || stint.is_said() {
+                    places.pop();
+                    places.push(Place { stint_number, in_lap: before.in_lap });
+                }
+            } else if !is_bounded || stint.is_meant() {
+                places.push(Place { stint_number, in_lap: None });
+            }
+        }
+        places
+    }
+
+    /// In-lap of the pass after `last_pass` that a stint follows which the feed begins with lap `start`.
+    fn pass_of(&self, start: i32, last_pass: i32, passes: &Passes) -> Option<i32> {
+        let pass = |in_lap: i32| passes.get(&in_lap).filter(|_| in_lap > last_pass).map(|(_, stood)| *stood);
+        match (pass(start - 1), pass(start)) {
+            (Some(before), Some(on)) if before != on => Some(if on == Some(true) || before == Some(false) { start } else { start - 1 }),
+            (Some(_), Some(_)) => Some(if self.begins_with_the_in_lap() { start } else { start - 1 }),
+            (Some(_), None) => Some(start - 1),
+            (None, on) => on.map(|_| start),
+        }
+    }
+
+    /// Whether most of the session's changes of stint count from the in-lap.
+    fn begins_with_the_in_lap(&self) -> bool {
+        self.cars.iter().map(|(_, car)| car.changes_on_the_in_lap()).sum::<i32>() > 0
+    }
+
+    /// What is to be said of the car's stints now, in order, with the causes.
+    fn facts(&self, driver_number: i32) -> Vec<(facts::Stint, Vec<u64>)> {
+        let Some(car) = self.cars.get(driver_number) else { return Vec::new() };
+        let passes = car.passes();
+        let places: Vec<(Place, &StintState)> =
+            self.places(car, &passes).into_iter().filter_map(|place| Some((place, car.stints.get(&place.stint_number)?))).collect();
+        let mut said: Vec<(facts::Stint, Vec<u64>)> = Vec::new();
+        for (index, (place, stint)) in places.iter().enumerate() {
+            let next = places.get(index + 1);
+            let mut fact = fact(driver_number, *place, stint, next, car.leapt_to);
+            let pass = |place: &Place| place.in_lap.and_then(|in_lap| passes.get(&in_lap)).copied();
+            let mut causes: Vec<Option<u64>> = stint.causes().chain([pass(place).map(|(cause, _)| cause)]).collect();
+            if let Some((next, after)) = next.filter(|_| fact.lap_end != stint.lap_end.value().copied()) {
+                causes.extend([after.lap_start.cause(), pass(next).map(|(cause, _)| cause)]);
+            }
+            if let Some((before, reasons)) = said.last() {
+                let stood = pass(place).and_then(|(_, stood)| stood);
+                if goes_on(before, &fact, stint, stood, next) {
+                    (fact.is_same_set, fact.tyre_age_at_start) = (true, before.tyre_age.or(fact.tyre_age_at_start));
+                    fact.tyre_age = age(&fact);
+                    causes.extend(reasons.iter().copied().map(Some));
+                }
+            }
+            said.push((fact, in_order(causes)));
+        }
+        said
+    }
+
+    /// Says what changed of the car's stints, and takes back what proved wrong.
+    fn say(&mut self, driver_number: i32, context: &mut Context<'_, facts::Stint>) {
+        let said = self.facts(driver_number);
+        let Some(car) = self.cars.get_mut(driver_number) else { return };
+        let believed: BTreeSet<i32> = said.iter().map(|(fact, _)| fact.stint_number).collect();
+        for (stint_number, stint) in &mut car.stints {
+            if !believed.contains(stint_number) {
+                let reasons = in_order(stint.causes().chain([Some(context.seq())]));
+                stint.withdraw(&reasons, context);
+            }
+        }
+        for (fact, causes) in said {
+            if let Some(stint) = car.stints.get_mut(&fact.stint_number) {
+                stint.say(fact, &causes, context);
+            }
+        }
+    }
+}
+
+/// Whether a lap lies beyond what the cars can have driven.
+#[must_use]
+pub const fn is_far(lap: i32, reach: i32) -> bool {
+    reach > 0 && lap > reach + LAPS_AHEAD_MAX
+}
+
+/// The stint with the laps that its passes give it.
+fn fact(
+    driver_number: i32,
+    place: Place,
+    stint: &StintState,
+    next: Option<&(Place, &StintState)>,
+    leapt_to: Option<i32>,
+) -> facts::Stint {
+    let last = stint.lap_end.value().copied();
+    let lap_start = place.in_lap.map(|in_lap| in_lap + 1).or_else(|| stint.start());
+    let lap_end = match next {
+        Some((Place { in_lap: Some(in_lap), .. }, _)) => Some(*in_lap),
+        Some((_, after)) => last.map(|last| after.start().map_or(last, |start| last.min(start - 1))),
+        None => last.map(|last| place.in_lap.map_or(last, |in_lap| last.max(in_lap + 1))),
+    };
+    let mut fact = facts::Stint {
+        driver_number,
+        stint_number: place.stint_number,
+        compound: stint.compound.value().copied().unwrap_or(Compound::Unknown),
+        lap_start,
+        lap_end,
+        tyre_age_at_start: stint.tyre_age_at_start.value().copied(),
+        tyre_age: None,
+        is_same_set: false,
+    };
+    fact.tyre_age = age(&fact);
+    if let Some(first) = leapt_to.filter(|leapt_to| place.in_lap.is_none() && lap_start.is_some_and(|start| start < *leapt_to)) {
+        fact.tyre_age = age(&facts::Stint { lap_start: Some(first), ..fact.clone() });
+        (fact.lap_start, fact.tyre_age_at_start) = (None, None);
+    }
+    fact
+}
+
+/// Laps that the set has run by the end of the stint so far.
+fn age(fact: &facts::Stint) -> Option<i32> {
+    let laps = fact.lap_start.zip(fact.lap_end).map(|(first, last)| (last - first + 1).max(0));
+    fact.tyre_age_at_start.zip(laps).map(|(at_start, laps)| at_start + laps)
+}
+
+/// Whether the stint runs on the set of the one before. `stood` tells whether the car stood still between them.
+fn goes_on(
+    before: &facts::Stint,
+    fact: &facts::Stint,
+    stint: &StintState,
+    stood: Option<bool>,
+    next: Option<&(Place, &StintState)>,
+) -> bool {
+    if fact.compound == Compound::Unknown || fact.compound != before.compound {
+        return false;
+    }
+    // Where the feed begins with the in-lap, its age at the start is that before the in-lap.
+    let follows = |age: Option<i32>, at_start: Option<i32>, feeds_start: Option<i32>, start: Option<i32>| {
+        let skipped = feeds_start.zip(start).map_or(0, |(feeds, own)| own - feeds);
+        age.zip(at_start).is_some_and(|(age, at_start)| at_start > 0 && (at_start == age || at_start + skipped == age))
+    };
+    let follows_before = follows(before.tyre_age, fact.tyre_age_at_start, stint.start(), fact.lap_start);
+    // One wrong age between two that fit (Qatar 2024): the stint after tells.
+    let age_if_same = age(&facts::Stint { tyre_age_at_start: before.tyre_age, ..fact.clone() });
+    let is_told_by_next = next.is_some_and(|(place, after)| {
+        let at_start = after.tyre_age_at_start.value().copied();
+        let start = place.in_lap.map(|in_lap| in_lap + 1).or_else(|| after.start());
+        after.compound.value() == Some(&fact.compound)
+            && follows(age_if_same, at_start, after.start(), start)
+            && !follows(fact.tyre_age, at_start, after.start(), start)
+    });
+    follows_before || is_told_by_next || stood == Some(false)
 }
 
 /// The compound of OpenF1's name; `None` for `UNKNOWN` and texts that name none.
@@ -142,7 +408,7 @@ fn compound(name: &str) -> Option<Compound> {
 
 impl Operator for StintsOperator {
     const NAME: &'static str = "stints";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = facts::Stint;
     type State = State;
 
@@ -152,51 +418,112 @@ impl Operator for StintsOperator {
 
     fn on_timer(&self, state: &mut State, _token: u64, context: &mut Context<'_, facts::Stint>) {
         state.has_waited = true;
-        for (driver_number, car) in state.cars.iter_mut() {
-            car.release(driver_number, true, context);
+        let cars: Vec<i32> = state.cars.iter().map(|(driver_number, _)| driver_number).collect();
+        for driver_number in cars {
+            state.say(driver_number, context);
         }
     }
 }
 
 impl Handle<Stint> for StintsOperator {
     fn apply(&self, state: &mut State, document: &Stint, context: &mut Context<'_, facts::Stint>) {
-        let Stint { driver_number, stint_number, .. } = *document;
+        let Stint { driver_number, stint_number, lap_start, lap_end, .. } = *document;
+        let highest = lap_start.max(lap_end).unwrap_or(0);
+        if is_far(highest, state.reach) {
+            let reach = state.reach;
+            return context.reject(format!("stint {stint_number} of car {driver_number} on lap {highest} when no car is beyond lap {reach}"));
+        }
+        if state.reach > 0 {
+            state.reach = state.reach.max(highest);
+        }
         let car = state.cars.entry(driver_number);
-        let stints_max = car.stints_max(state.has_waited);
         let has_lap = car.first_lap.is_some();
-        let stint = car.stints.entry(stint_number).or_default();
+        let is_first = car.stints.is_empty();
+        let stint = car.stints.entry(stint_number).or_insert_with(|| StintState { cause: context.seq(), ..StintState::default() });
         if !stint.version.take(document.id) {
             return;
         }
-        let has_changed = stint.fold(document, context.seq());
-        if stint.issued.is_none() && stint_number as usize > stints_max {
-            if !has_lap && !std::mem::replace(&mut state.waits, true) {
-                context.set_timer(context.now().plus(self.wait_ms * 1_000), 0);
-            }
-        } else if has_changed || stint.issued.is_none() {
-            stint.say(driver_number, stint_number, false, context);
+        if stint.fold(document, context.seq()) || !stint.is_said() {
+            state.say(driver_number, context);
+        }
+        if !is_first && !has_lap && !std::mem::replace(&mut state.waits, true) {
+            context.set_timer(context.now().plus(self.wait_ms * 1_000), 0);
         }
     }
 }
 
 impl Handle<Pit> for StintsOperator {
-    fn apply(&self, state: &mut State, pass: &Pit, context: &mut Context<'_, facts::Stint>) {
-        let car = state.cars.entry(pass.driver_number);
-        if car.passes.insert(pass.lap_number) {
-            car.release(pass.driver_number, state.has_waited, context);
+    fn apply(&self, state: &mut State, document: &Pit, context: &mut Context<'_, facts::Stint>) {
+        if is_far(document.lap_number, state.reach) {
+            // `pit_stops` refuses it.
+            return;
         }
+        let lane = document.lane_duration.or(document.pit_duration).filter(|seconds| *seconds > 0.0);
+        let lane_us = lane.map(|seconds| (seconds * 1e6).round() as i64);
+        let car = state.cars.entry(document.driver_number);
+        let cause = context.seq();
+        let pass = car.of_documents.entry(document.lap_number).or_insert(Pass { cause, exited_at: document.date, ..Pass::default() });
+        if document.date.since(pass.exited_at) >= SAME_PASS && pass.stood == Some(false) {
+            // A later pass on the same lap.
+            pass.stood = None;
+        }
+        if document.date >= pass.exited_at {
+            pass.exited_at = document.date;
+            pass.entered_at = lane_us.map(|lane_us| document.date.plus(-lane_us)).or(pass.entered_at);
+        }
+        if document.stop_duration.is_some_and(|seconds| seconds > 0.0) {
+            pass.stood = Some(true);
+        }
+        car.pending = Some(document.lap_number);
+        car.settle();
+        state.say(document.driver_number, context);
     }
 }
 
 impl Handle<Lap> for StintsOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, facts::Stint>) {
         let car = state.cars.entry(lap.driver_number);
-        let mut is_news = car.first_lap.is_none();
-        car.first_lap.get_or_insert(lap.lap_number);
-        is_news |= lap.is_pit_out_lap && car.pit_out_laps.insert(lap.lap_number);
-        is_news |= lap.is_pit_in_lap && car.pit_in_laps.insert(lap.lap_number);
+        let into = lap.is_pit_in_lap.then_some(lap.lap_number);
+        let out_of = (lap.is_pit_out_lap && lap.lap_number > 1).then_some(lap.lap_number - 1);
+        let mut is_news = false;
+        if context.is_withdrawn() {
+            for in_lap in [into, out_of].into_iter().flatten() {
+                is_news |= car.of_laps.remove(&in_lap).is_some();
+            }
+        } else {
+            is_news = car.first_lap.is_none();
+            car.first_lap.get_or_insert(lap.lap_number);
+            state.reach = state.reach.max(lap.lap_number);
+            for in_lap in [into, out_of].into_iter().flatten().filter(|in_lap| !car.of_laps.contains_key(in_lap)).collect::<Vec<_>>() {
+                is_news = true;
+                car.of_laps.insert(in_lap, context.causes().last().copied().unwrap_or(context.seq()));
+            }
+        }
         if is_news {
-            car.release(lap.driver_number, state.has_waited, context);
+            state.say(lap.driver_number, context);
+        }
+    }
+}
+
+impl Handle<raw::Lap> for StintsOperator {
+    fn apply(&self, state: &mut State, lap: &raw::Lap, context: &mut Context<'_, facts::Stint>) {
+        state.cars.entry(lap.driver_number).take_lap(lap.lap_number, context.now());
+    }
+}
+
+impl Handle<Telemetry> for StintsOperator {
+    fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, facts::Stint>) {
+        if packet.channel != Channel::CarData {
+            return;
+        }
+        let car = state.cars.entry(packet.driver_number);
+        for sample in &packet.samples {
+            if let Some(speed) = sample.speed {
+                car.standing.take(sample.date, speed);
+            }
+        }
+        if car.settle() {
+            state.say(packet.driver_number, context);
         }
     }
 }
@@ -206,7 +533,7 @@ mod tests {
     use super::*;
     use crate::laps::LapsOperator;
     use crate::testing::{Bench, at_ms, lap, pit, stint};
-    use pitwall_schemas::raw::{self, Sample};
+    use pitwall_schemas::raw::Sample;
     use pitwall_schemas::shared::FactHeader;
 
     fn version(stint_number: i32, laps: Option<(i32, i32)>, name: Option<&str>, age: Option<i32>) -> Stint {
@@ -294,6 +621,19 @@ mod tests {
         Sample::from(raw::Lap { date_start, is_pit_out_lap, ..lap(1, lap_number) })
     }
 
+    /// What stands of car 1, by number.
+    fn standing(bench: &Bench) -> BTreeMap<i32, facts::Stint> {
+        let mut standing = BTreeMap::new();
+        for (header, fact) in bench.facts::<facts::Stint>() {
+            if header.withdrawn {
+                standing.remove(&fact.stint_number);
+            } else {
+                standing.insert(fact.stint_number, fact);
+            }
+        }
+        standing
+    }
+
     fn numbers(bench: &Bench) -> Vec<i32> {
         bench.facts::<facts::Stint>().iter().map(|(_, fact)| fact.stint_number).collect()
     }
@@ -310,21 +650,23 @@ mod tests {
         bench.idle(400_000);
         assert_eq!(numbers(&bench), [1]);
         bench.arrive(800_000, begins(11, true));
+        assert_eq!(standing(&bench).keys().copied().collect::<Vec<_>>(), [1], "the others begin with lap 1 still");
         bench.arrive(800_100, Sample::from(version(2, Some((11, 11)), Some("MEDIUM"), Some(0))));
-        assert_eq!(numbers(&bench), [1, 2, 2], "said once it is possible, and corrected by what the feed says then");
-        let (header, fact) = bench.facts::<facts::Stint>().pop().unwrap();
-        assert_eq!((fact.lap_start, fact.compound, fact.tyre_age_at_start, header.revision), (Some(11), Compound::Medium, Some(0), 1));
+        let said = standing(&bench);
+        assert_eq!((said.len(), said[&1].lap_end), (2, Some(10)));
+        assert_eq!((said[&2].lap_start, said[&2].compound, said[&2].tyre_age_at_start), (Some(11), Compound::Medium, Some(0)));
     }
 
     #[test]
     fn a_pass_through_the_pit_lane_makes_room_for_a_stint_as_a_pit_out_lap_does() {
         let mut bench = with_laps();
         bench.arrive(0, begins(1, false));
-        bench.arrive(1, Sample::from(version(2, Some((2, 2)), Some("HARD"), Some(0))));
-        assert!(numbers(&bench).is_empty());
-        bench.arrive(2, Sample::from(pit(1, 1, at_ms(2))));
-        assert_eq!(numbers(&bench), [2]);
-        assert_eq!(bench.facts::<facts::Stint>()[0].0.causes, [1, 2], "the document and the pass through the pit lane");
+        bench.arrive(1, Sample::from(version(1, Some((1, 1)), Some("SOFT"), Some(0))));
+        bench.arrive(2, Sample::from(version(2, Some((2, 2)), Some("HARD"), Some(0))));
+        assert_eq!(numbers(&bench), [1]);
+        bench.arrive(3, Sample::from(pit(1, 1, at_ms(3))));
+        assert_eq!(numbers(&bench), [1, 2]);
+        assert_eq!(bench.facts::<facts::Stint>()[1].0.causes, [2, 3], "the document and the pass through the pit lane");
     }
 
     #[test]
@@ -335,10 +677,11 @@ mod tests {
         joined.arrive(1, third());
         assert_eq!(numbers(&joined), [3]);
         let mut without_laps = with_laps();
+        without_laps.arrive(0, Sample::from(version(2, Some((9, 19)), Some("SOFT"), Some(0))));
         without_laps.arrive(0, third());
         without_laps.idle(299_999);
-        assert!(numbers(&without_laps).is_empty());
+        assert_eq!(numbers(&without_laps), [2]);
         without_laps.idle(301_000);
-        assert_eq!(numbers(&without_laps), [3]);
+        assert_eq!(numbers(&without_laps), [2, 3]);
     }
 }

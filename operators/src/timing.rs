@@ -9,8 +9,8 @@
 //! * Best lap: the shortest of those that can be a best, which a race's lap 1, outside races a lap out of or into the pit lane, and laps
 //!   begun after the end cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the
 //!   next best.
-//! * Tyres: those of the newest stint. A stint's document can lag by a lap, so on a pit-out lap that the newest stint does not reach, the
-//!   tyres are not known.
+//! * Tyres: those of the newest stint. A stint's document can lag by a lap and more, so from the car's last lap out of the pit lane on the
+//!   tyres are not known until a stint reaches that lap.
 //! * Stops: passes through the pit lane, as [`pit_stops`](crate::pit_stops) tells them apart: two on one lap are two and one sent again is
 //!   one. A drive-through is a pass as well.
 //! * A session is a race when race control counts its laps or gaps are sent: OpenF1 does neither elsewhere. Only a race's cars are
@@ -84,7 +84,8 @@ struct Car {
     first_lap_of_segment: i32,
     /// The leader's lap when this car last began one.
     leaders_lap_then: i32,
-    stint: Option<Stint>,
+    /// By number, which the schema ends at 100.
+    stints: BTreeMap<i32, Stint>,
     /// Lap and number on that lap of every pass through the pit lane; `pit_stops` bounds them.
     pit_passes: BTreeSet<(i32, i32)>,
     said: Option<Timing>,
@@ -160,16 +161,20 @@ impl Car {
 
     /// Compound and age of the tyres, if they are those of the newest stint.
     fn tyres(&self) -> (Option<Compound>, Option<i32>) {
-        let Some(stint) = &self.stint else { return (None, None) };
-        let has_new_tyres = self.lap.as_ref().is_some_and(|lap| {
-            let is_before = |of_stint: Option<i32>| of_stint.is_some_and(|number| number < lap.lap_number);
-            lap.is_pit_out_lap && is_before(stint.lap_start) && is_before(stint.lap_end)
-        });
+        let Some(stint) = self.stint() else { return (None, None) };
+        let out_lap = self.lap.as_ref().filter(|lap| lap.is_pit_out_lap).map(|lap| lap.lap_number);
+        let out_lap = out_lap.max(self.pit_passes.last().map(|(in_lap, _)| in_lap + 1));
+        let is_before = |of_stint: Option<i32>| of_stint.is_some_and(|number| Some(number) < out_lap);
+        let has_new_tyres = is_before(stint.lap_start) && is_before(stint.lap_end);
         if has_new_tyres { (None, None) } else { (Some(stint.compound), stint.tyre_age) }
     }
 
+    fn stint(&self) -> Option<&Stint> {
+        self.stints.last_key_value().map(|(_, stint)| stint)
+    }
+
     fn row(&self, driver_number: i32, race: &Race, operator: TimingOperator) -> Timing {
-        let (lap, stint) = (self.lap.as_ref(), self.stint.as_ref());
+        let (lap, stint) = (self.lap.as_ref(), self.stint());
         let state = self.car_state(race, operator);
         let gap = self.gap.as_ref().filter(|_| state != CarState::Retired);
         let (best_lap_ms, best_lap_number) = self.best_lap().unzip();
@@ -234,7 +239,7 @@ impl TimingOperator {
 
 impl Operator for TimingOperator {
     const NAME: &'static str = "timing";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     type Output = Timing;
     type State = State;
 
@@ -267,9 +272,12 @@ impl Handle<Gap> for TimingOperator {
 
 impl Handle<Stint> for TimingOperator {
     fn apply(&self, state: &mut State, stint: &Stint, context: &mut Context<'_, Timing>) {
+        let is_withdrawn = context.is_withdrawn();
         self.change(state, stint.driver_number, context, |car| {
-            if car.stint.as_ref().is_none_or(|newest| stint.stint_number >= newest.stint_number) {
-                car.stint = Some(stint.clone());
+            if is_withdrawn {
+                car.stints.remove(&stint.stint_number);
+            } else {
+                car.stints.insert(stint.stint_number, stint.clone());
             }
         });
     }
@@ -277,8 +285,10 @@ impl Handle<Stint> for TimingOperator {
 
 impl Handle<PitStop> for TimingOperator {
     fn apply(&self, state: &mut State, pass: &PitStop, context: &mut Context<'_, Timing>) {
+        let is_withdrawn = context.is_withdrawn();
         self.change(state, pass.driver_number, context, |car| {
-            car.pit_passes.insert((pass.lap_number, pass.pass));
+            let key = (pass.lap_number, pass.pass);
+            if is_withdrawn { car.pit_passes.remove(&key) } else { car.pit_passes.insert(key) };
         });
     }
 }

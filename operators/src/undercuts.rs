@@ -4,7 +4,7 @@
 //! Rules:
 //! * Car behind stops first: an undercut, told as soon as its stop is known. Car ahead stops first and the car behind goes on for a lap or
 //!   more: an overcut, told when the car behind stops, since staying out alone shows no intention.
-//! * The two are on the leader's lap and at most [`UndercutsOperator::interval_ms_max`] apart when the first enters the pit lane.
+//! * The two are on the leader's lap and at most [`UndercutsOperator::interval_ms_max`] apart when the first begins to brake for the pit lane.
 //! * Who is ahead when the second of them has completed its out-lap has won: the car that tried to pass, or the other.
 //! * `VOID`, nobody can tell: both stopped on one lap; the other car did not stop within [`UndercutsOperator::answer_laps_max`] laps; it
 //!   never completed its out-lap; either stop served a penalty; or the race was slowed or stopped meanwhile, when stops cost less.
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
-use crate::pit_stops::neutralisation;
+use crate::pit_stops::{BRAKING_MS, neutralisation};
 
 /// Newest gaps kept of one car, to look up that when another entered the pit lane: a minute and more of a race.
 const GAPS_MAX: usize = 32;
@@ -139,6 +139,8 @@ impl State {
 
     /// Adds a pair for every car close to the one that stops.
     fn open(&mut self, operator: &UndercutsOperator, stop: &PitStop, entered_at: Micros, context: &mut Context<'_, Undercut>) {
+        // Before the car that stops brakes for the pit lane, during which others pass it.
+        let entered_at = entered_at.plus(-BRAKING_MS * 1_000);
         let Some((own, own_cause)) = self.gap_at(stop.driver_number, entered_at) else { return };
         let others: Vec<i32> = self.cars.iter().map(|(driver_number, _)| driver_number).collect();
         for other in others.into_iter().filter(|other| *other != stop.driver_number) {

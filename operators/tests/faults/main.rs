@@ -6,5 +6,6 @@
 
 mod missing;
 mod raw;
+mod stops;
 mod support;
 mod versions;

@@ -243,22 +243,23 @@ mod tests {
     use crate::testing::{Bench, at_ms, lap, stint};
     use pitwall_schemas::raw::{self, Sample};
 
-    /// Laps of car 1, each of that time in ms, from lap 2 on; `stints` are first lap and compound of each.
-    fn play(stints: &[(i32, &str)], times_ms: &[i32]) -> Vec<(pitwall_schemas::shared::FactHeader, Degradation)> {
-        let mut bench = Bench::new(|graph| {
+    fn bench() -> Bench {
+        Bench::new(|graph| {
             let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>());
             let stints = graph.publish(StintsOperator { wait_ms: 0 }, |inputs| inputs.samples::<raw::Stint>());
             graph.publish(DegradationOperator::default(), |inputs| inputs.stream(laps).stream(stints));
-        });
-        for (number, (lap_start, compound)) in (1..).zip(stints) {
-            bench.arrive(
-                0,
-                Sample::from(raw::Stint { lap_start: Some(*lap_start), compound: Some((*compound).into()), ..stint(1, number) }),
-            );
-        }
-        bench.idle(1);
-        let mut start = 100_000;
-        for (number, time_ms) in (2..).zip(times_ms) {
+        })
+    }
+
+    /// Laps of car 1, each of that time in ms, from lap 2 on.
+    fn drive(bench: &mut Bench, times_ms: &[i32]) {
+        drive_from(bench, 2, times_ms);
+    }
+
+    /// Such laps from lap `first` on.
+    fn drive_from(bench: &mut Bench, first: i32, times_ms: &[i32]) {
+        let mut start = i64::from(first - 2) * 80_000 + 100_000;
+        for (number, time_ms) in (first..).zip(times_ms) {
             let seconds = f64::from(*time_ms) / 1_000.0;
             let [duration_sector_1, duration_sector_2, duration_sector_3] = [25.0, 25.0, seconds - 50.0].map(Some);
             let (date_start, lap_duration) = (Some(at_ms(start)), Some(seconds));
@@ -266,7 +267,20 @@ mod tests {
             let document = raw::Lap { date_start, lap_duration, duration_sector_1, duration_sector_2, duration_sector_3, ..lap(1, number) };
             bench.arrive(start, Sample::from(document));
         }
-        bench.arrive(start + 1, Sample::from(raw::Lap { date_start: Some(at_ms(start)), ..lap(1, times_ms.len() as i32 + 2) }));
+        bench.arrive(start + 1, Sample::from(raw::Lap { date_start: Some(at_ms(start)), ..lap(1, times_ms.len() as i32 + first) }));
+    }
+
+    /// Such laps on `stints`, which are first lap and compound of each.
+    fn play(stints: &[(i32, &str)], times_ms: &[i32]) -> Vec<(pitwall_schemas::shared::FactHeader, Degradation)> {
+        let mut bench = bench();
+        for (number, (lap_start, compound)) in (1..).zip(stints) {
+            bench.arrive(
+                0,
+                Sample::from(raw::Stint { lap_start: Some(*lap_start), compound: Some((*compound).into()), ..stint(1, number) }),
+            );
+        }
+        bench.idle(1);
+        drive(&mut bench, times_ms);
         bench.facts()
     }
 
@@ -306,5 +320,37 @@ mod tests {
         let last = |stint| said.iter().rfind(|(_, fact)| fact.stint_number == stint).unwrap().1.clone();
         assert_eq!((last(1).slope_ms, last(1).laps, last(1).last_lap), (10.0, 5, 7));
         assert_eq!((last(2).slope_ms, last(2).laps, last(2).first_lap, last(2).compound), (100.0, 5, 8, Compound::Hard));
+    }
+
+    #[test]
+    fn a_line_through_another_stints_laps_is_corrected_whatever_the_stints_numbers_are_and_withdrawn_if_too_few_are_left() {
+        for (lap_start, left) in [(8, Some(6)), (5, None)] {
+            let mut bench = bench();
+            let sent = |number, lap_start| {
+                Sample::from(raw::Stint { lap_start: Some(lap_start), compound: Some("HARD".into()), ..stint(1, number) })
+            };
+            bench.arrive(0, sent(1, 1));
+            drive(&mut bench, &[80_000; 10]);
+            bench.arrive(2_000_000, sent(3, lap_start));
+            bench.idle(2_000_001);
+            let (header, fact) = bench.facts::<Degradation>().into_iter().rfind(|(_, fact)| fact.stint_number == 1).unwrap();
+            assert_eq!((!header.withdrawn).then_some(fact.laps), left);
+        }
+    }
+
+    #[test]
+    fn laps_out_of_the_pit_lane_and_after_are_nobodys_until_a_stint_reaches_them() {
+        let mut bench = bench();
+        let reaches =
+            |last| Sample::from(raw::Stint { lap_start: Some(1), lap_end: Some(last), compound: Some("HARD".into()), ..stint(1, 1) });
+        bench.arrive(0, reaches(1));
+        drive(&mut bench, &[80_000; 6]);
+        assert_eq!(bench.facts::<Degradation>().pop().unwrap().1.last_lap, 7);
+        let out_lap = raw::Lap { is_pit_out_lap: true, date_start: Some(at_ms(580_000)), ..lap(1, 8) };
+        bench.arrive(600_000, Sample::from(out_lap));
+        drive_from(&mut bench, 9, &[80_000; 3]);
+        assert_eq!(bench.facts::<Degradation>().pop().unwrap().1.last_lap, 6, "and lap 7 proved to end in the pit lane");
+        bench.arrive(2_000_000, reaches(11));
+        assert_eq!(bench.facts::<Degradation>().pop().unwrap().1.last_lap, 11);
     }
 }

@@ -19,9 +19,11 @@
 //!   before the leader began [`PitStopsOperator::laps_missed_max`] more has none: it is presumed to have stopped for tyres, which the
 //!   official lists do as well (Leclerc, Zandvoort 2025), and `has_new_tyres` stays unknown.
 //! * A pass while the race is stopped by a red flag is no stop, whatever happens to the tyres: `PASS`, with what is known of them.
-//! * In a race a stint that begins with another set, and no pass before it, is a stop whose document the feed did not send (f1db #91): it is presumed once
-//!   the car has begun the lap after, if the laps say that the first one began in the pit lane, or else when the stint has lasted for
-//!   three laps. Only laps that were seen are presumed upon. It is withdrawn when the stint proves to begin elsewhere.
+//! * In a race a stint that begins with another set, and no pass before it, is a stop whose document the feed did not send (f1db #91). It
+//!   is presumed once the car has begun the lap after, if its laps say that it was in the pit lane. Where the feed tells of no passes at
+//!   all, neither by `pit` nor by laps, it is presumed when the stint has lasted for three laps, from lap 2 on, since sets changed
+//!   before the start have stints too (Spa 2025). A presumed stop is withdrawn when its stint proves to begin elsewhere, or the feed to
+//!   tell of passes. Only laps that were seen are presumed upon: not those before a late join.
 //! * A drive-through and a stop-and-go are told by the stewards' penalty, as [`race_control`](crate::race_control) reads it: it belongs to the car's first pass after it without new tyres,
 //!   since a penalty may not be served with a stop (sporting regulations).
 //! * Place before: [`PitStopsOperator::braking_ms`] before the entry, since a car that brakes for the pit lane lets others by before its
@@ -44,7 +46,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
-use crate::stints::is_far;
+use crate::stints::Reach;
 
 /// Passes kept of one car: more than a session has laps. Another is rejected.
 const PASSES_MAX: usize = 256;
@@ -93,14 +95,44 @@ impl Default for PitStopsOperator {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     cars: ByDriver<Car>,
-    /// What slowed the field from when on, in order of arrival.
-    neutralisations: VecDeque<At<Neutralisation>>,
+    field: Field,
     /// Highest lap that any car has begun.
     leaders_lap: i32,
-    /// Highest lap that laps or stints spoke of; 0 when none did.
-    reach: i32,
+    reach: Reach,
+}
+
+/// What concerns all cars' passes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Field {
+    /// What slowed the field from when on, in order of arrival.
+    neutralisations: VecDeque<At<Neutralisation>>,
+    /// Whether the feed tells of passes, by `pit` or by laps.
+    tells_of_passes: bool,
     /// Whether race control counts laps or gaps are sent: OpenF1 does neither elsewhere.
     is_race: bool,
+}
+
+impl Field {
+    /// What slowed the field at `moment`, and what it was told by.
+    fn slowed(&self, moment: Micros) -> Option<At<Neutralisation>> {
+        newest(&self.neutralisations, moment).filter(|found| found.value != Neutralisation::None)
+    }
+
+    /// Changes from `start` to `end`, with what held at the start.
+    fn during(&self, start: Micros, end: Micros) -> impl Iterator<Item = At<Neutralisation>> {
+        let meanwhile = self.neutralisations.iter().filter(move |entry| entry.at > start && entry.at <= end).copied();
+        newest(&self.neutralisations, start).into_iter().chain(meanwhile)
+    }
+
+    /// Whether nothing slowed the field from `start` to `end`.
+    fn is_green(&self, start: Micros, end: Micros) -> bool {
+        self.during(start, end).all(|entry| entry.value == Neutralisation::None)
+    }
+
+    /// The record that told that the race was stopped, if it was at any moment from `start` to `end`.
+    fn stopped(&self, start: Micros, end: Micros) -> Option<u64> {
+        self.during(start, end).find(|entry| entry.value == Neutralisation::RedFlag).map(|entry| entry.cause)
+    }
 }
 
 /// A value from a moment on, and the ledger record that gave it.
@@ -139,6 +171,7 @@ struct TimedLap {
     started_at: Option<Micros>,
     lap_ms: Option<i32>,
     is_pit_out_lap: bool,
+    is_pit_in_lap: bool,
     cause: u64,
 }
 
@@ -162,8 +195,9 @@ struct Pass {
     stint_overdue: Known<bool>,
     /// The record that told of the red flag during it.
     stopped_by: Option<u64>,
-    /// Whether no document of it has come.
+    /// Whether no document of it has come, and whether laps tell of it.
     is_presumed: bool,
+    is_told_by_laps: bool,
     said: Option<PitStop>,
     issued: Option<Issued>,
 }
@@ -278,44 +312,43 @@ impl Car {
     }
 
     /// Adds the stops of which only stints and laps tell, and takes back those of which they do not any more.
-    fn presume(&mut self, neutralisations: &VecDeque<At<Neutralisation>>, context: &mut Context<'_, PitStop>) {
+    fn presume(&mut self, field: &Field, context: &mut Context<'_, PitStop>) {
         let first = self.stints.keys().next().copied();
         let changes = self.stints.iter().filter(|(number, stint)| Some(**number) != first && !stint.is_same_set);
         let changes: BTreeMap<i32, KnownStint> = changes.filter_map(|(_, stint)| Some((stint.lap_start? - 1, *stint))).collect();
         let reason = newest_cause(context);
         self.passes.retain_mut(|pass| {
-            let is_told = !pass.is_presumed || changes.contains_key(&pass.lap_number);
-            if !is_told {
+            let is_borne_out = pass.is_told_by_laps || !field.tells_of_passes;
+            let stays = !pass.is_presumed || (is_borne_out && changes.contains_key(&pass.lap_number));
+            if !stays {
                 pass.withdraw(reason, context);
             }
-            is_told
+            stays
         });
         for (in_lap, stint) in changes {
-            let Some((exited_at, cause, stopped_by)) = self.presumed_exit(in_lap, &stint, neutralisations) else { continue };
-            if self.passes.iter().any(|pass| pass.lap_number == in_lap) {
-                continue;
-            }
-            if let Some(index) = self.add(in_lap, exited_at) {
-                let pass = &mut self.passes[index];
-                pass.exited_at.take(Some(exited_at), cause);
-                (pass.is_presumed, pass.stopped_by) = (true, stopped_by);
+            let Some(presumed) = self.presumed(in_lap, &stint, field) else { continue };
+            if let Some(index) = self.add(in_lap, presumed.exited_at()) {
+                let number = self.passes[index].number;
+                self.passes[index] = Pass { number, ..presumed };
             }
         }
     }
 
-    /// When the car began the lap out of the pit lane if its laps bear a stop out, with the record of it and that of a red flag meanwhile.
-    fn presumed_exit(
-        &self,
-        in_lap: i32,
-        stint: &KnownStint,
-        neutralisations: &VecDeque<At<Neutralisation>>,
-    ) -> Option<(Micros, u64, Option<u64>)> {
+    /// The pass after lap `in_lap` if no document tells of it and the car's laps bear it out.
+    fn presumed(&self, in_lap: i32, stint: &KnownStint, field: &Field) -> Option<Pass> {
         let [before, out_lap, after] = [in_lap, in_lap + 1, in_lap + 2].map(|lap| self.laps.get(&lap));
         let (before, out_lap, after) = (before?, out_lap?, after?);
-        let lasts = stint.lap_end.is_some_and(|last| last >= in_lap + 3);
-        let exited_at = out_lap.started_at.filter(|_| out_lap.is_pit_out_lap || lasts)?;
-        let until = after.started_at.unwrap_or(exited_at);
-        Some((exited_at, out_lap.cause, stopped(neutralisations, before.started_at.unwrap_or(exited_at), until)))
+        let is_told_by_laps = before.is_pit_in_lap || out_lap.is_pit_out_lap;
+        let lasts = in_lap > 1 && stint.lap_end.is_some_and(|last| last >= in_lap + 3);
+        let exited_at = out_lap.started_at.filter(|_| is_told_by_laps || (lasts && !field.tells_of_passes))?;
+        let during = before.started_at.unwrap_or(exited_at)..=after.started_at.unwrap_or(exited_at);
+        if self.passes.iter().any(|pass| pass.lap_number == in_lap || during.contains(&pass.exited_at())) {
+            return None;
+        }
+        let stopped_by = field.stopped(*during.start(), *during.end());
+        let mut pass = Pass { lap_number: in_lap, stopped_by, is_presumed: true, is_told_by_laps, ..Pass::default() };
+        pass.exited_at.take(Some(exited_at), out_lap.cause);
+        Some(pass)
     }
 
     /// What each pass was for.
@@ -354,7 +387,11 @@ impl Car {
         if stood_still.or_else(|| of_lap().next_back()).is_some_and(|(last, _)| last != index) {
             return unknown;
         }
-        let begins_after = |stint: &KnownStint| stint.lap_start == Some(pass.lap_number + 1);
+        // Where laps and `pit` count a pass differently, the stint goes by the laps.
+        let counts_later = self.passes.iter().all(|other| other.lap_number != pass.lap_number - 1)
+            && self.laps.get(&pass.lap_number).is_some_and(|lap| lap.is_pit_out_lap);
+        let begins_after =
+            |stint: &KnownStint| stint.lap_start == Some(pass.lap_number + 1) || (counts_later && stint.lap_start == Some(pass.lap_number));
         let goes_on = |stint: &KnownStint| {
             stint.lap_start.is_some_and(|first| first <= pass.lap_number) && stint.lap_end.is_some_and(|last| last >= pass.lap_number + 2)
         };
@@ -380,17 +417,16 @@ impl Car {
         let last_lap = self.laps.iter().rev().find(|(_, lap)| lap.lap_ms.is_some()).map(|(number, _)| *number);
         let Some(pass) = self.passes.last_mut() else { return false };
         let has_left = pass.lane_ms.value().is_some();
-        let is_overdue =
-            has_left && leaders_lap > pass.lap_number + laps_missed_max && last_lap.is_none_or(|last| last <= pass.lap_number);
+        let is_overdue = has_left && leaders_lap > pass.lap_number + laps_missed_max && last_lap.is_none_or(|last| last <= pass.lap_number);
         is_overdue && pass.stint_overdue.take(Some(true), cause)
     }
 
     /// In-lap and out-lap of the stop that ended lap `lap_number` against the car's pace, and the record that timed them last.
-    fn loss(&self, lap_number: i32, neutralisations: &VecDeque<At<Neutralisation>>) -> Option<(i32, u64)> {
+    fn loss(&self, lap_number: i32, field: &Field) -> Option<(i32, u64)> {
         let (in_lap, out_lap) = (self.laps.get(&lap_number)?, self.laps.get(&(lap_number + 1))?);
         let is_green = |lap: &TimedLap| {
             let end = lap.started_at.zip(lap.lap_ms).map(|(start, lap_ms)| (start, start.plus(i64::from(lap_ms) * 1_000)));
-            end.is_some_and(|(start, end)| is_green(neutralisations, start, end))
+            end.is_some_and(|(start, end)| field.is_green(start, end))
         };
         let both_are_green = is_green(in_lap) && is_green(out_lap) && !in_lap.is_pit_out_lap && lap_number > 1;
         let before = self.laps.range(2..lap_number.max(2)).rev().map(|(_, lap)| lap).filter(|lap| !lap.is_pit_out_lap && is_green(lap));
@@ -424,10 +460,10 @@ impl State {
     /// Looks up what was the case when the car entered the pit lane, once its time in the lane is known.
     fn look_back(&mut self, driver_number: i32, index: usize, braking_ms: i64) {
         let Some(pass) = self.cars.get_mut(driver_number).and_then(|car| car.passes.get_mut(index)) else { return };
-        pass.stopped_by = stopped(&self.neutralisations, pass.entered_at().unwrap_or(pass.exited_at()), pass.exited_at());
+        pass.stopped_by = self.field.stopped(pass.entered_at().unwrap_or(pass.exited_at()), pass.exited_at());
         let Some(entered_at) = pass.entered_at() else { return };
         let braked_at = entered_at.plus(-braking_ms * 1_000);
-        let neutralisation = newest(&self.neutralisations, entered_at).filter(|found| found.value != Neutralisation::None);
+        let neutralisation = self.field.slowed(entered_at);
         let (loss_ms, place) = (self.pit_loss_ms(), self.cars.get(driver_number).and_then(|car| newest(&car.positions, braked_at)));
         let predicted = match (loss_ms, place) {
             (Some(loss_ms), Some(place)) if neutralisation.is_none() => self.predict(driver_number, braked_at, place.value, loss_ms),
@@ -475,8 +511,8 @@ impl State {
     /// Says every pass of the car of which something changed, those that must be presumed among them.
     fn say(&mut self, driver_number: i32, context: &mut Context<'_, PitStop>) {
         let car = self.cars.entry(driver_number);
-        if self.is_race {
-            car.presume(&self.neutralisations, context);
+        if self.field.is_race {
+            car.presume(&self.field, context);
         }
         car.say(driver_number, context);
     }
@@ -492,19 +528,6 @@ fn keep<T>(history: &mut VecDeque<At<T>>, entry: At<T>, entries_max: usize) {
         history.pop_front();
     }
     history.push_back(entry);
-}
-
-/// The record that told that the race was stopped, if it was at any moment from `start` to `end`.
-fn stopped(neutralisations: &VecDeque<At<Neutralisation>>, start: Micros, end: Micros) -> Option<u64> {
-    let meanwhile = neutralisations.iter().filter(|entry| (start..=end).contains(&entry.at)).copied();
-    let mut found = newest(neutralisations, start).into_iter().chain(meanwhile);
-    found.find(|entry| entry.value == Neutralisation::RedFlag).map(|entry| entry.cause)
-}
-
-/// Whether nothing slowed the field from `start` to `end`.
-fn is_green(neutralisations: &VecDeque<At<Neutralisation>>, start: Micros, end: Micros) -> bool {
-    let at_start = newest(neutralisations, start).is_none_or(|found| found.value == Neutralisation::None);
-    at_start && neutralisations.iter().filter(|entry| (start..=end).contains(&entry.at)).all(|entry| entry.value == Neutralisation::None)
 }
 
 /// What a track status means for the whole field.
@@ -551,10 +574,10 @@ impl Operator for PitStopsOperator {
 impl Handle<Pit> for PitStopsOperator {
     fn apply(&self, state: &mut State, document: &Pit, context: &mut Context<'_, PitStop>) {
         let Pit { driver_number, lap_number, .. } = *document;
-        if is_far(lap_number, state.reach) {
-            let reach = state.reach;
-            return context.reject(format!("car {driver_number} in the pit lane on lap {lap_number} when no car is beyond lap {reach}"));
+        if state.reach.is_beyond(lap_number, context.now()) {
+            return context.reject(format!("car {driver_number} was in the pit lane on lap {lap_number}, which no car can have reached"));
         }
+        state.field.tells_of_passes = true;
         let car = state.cars.entry(driver_number);
         let Some(index) = car.pass_of(document, self.same_pass_ms) else {
             return context.reject(format!("car {driver_number} passed through the pit lane more than {PASSES_MAX} times"));
@@ -593,10 +616,10 @@ impl Handle<RaceControlMessage> for PitStopsOperator {
 
 impl Handle<TrackStatus> for PitStopsOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, PitStop>) {
-        state.is_race |= status.lap_number.is_some();
+        state.field.is_race |= status.lap_number.is_some();
         let value = neutralisation(status.status);
-        if state.neutralisations.back().is_none_or(|newest| newest.value != value) {
-            keep(&mut state.neutralisations, At { at: context.event_time(), value, cause: newest_cause(context) }, STATUSES_MAX);
+        if state.field.neutralisations.back().is_none_or(|newest| newest.value != value) {
+            keep(&mut state.field.neutralisations, At { at: context.event_time(), value, cause: newest_cause(context) }, STATUSES_MAX);
         }
     }
 }
@@ -609,7 +632,9 @@ impl Handle<Stint> for PitStopsOperator {
             car.stints.remove(&stint_number);
         } else {
             car.stints.insert(stint_number, KnownStint { compound, lap_start, lap_end, is_same_set, cause: newest_cause(context) });
-            state.reach = state.reach.max(lap_end.unwrap_or(0));
+            if state.reach != Reach::default() {
+                state.reach.take(lap_end.unwrap_or(0), context.now());
+            }
         }
         state.say(driver_number, context);
     }
@@ -621,7 +646,7 @@ impl Handle<Lap> for PitStopsOperator {
             state.cars.entry(lap.driver_number).laps.remove(&lap.lap_number);
             return;
         }
-        state.reach = state.reach.max(lap.lap_number);
+        state.reach.take(lap.lap_number, context.now());
         if lap.lap_number > state.leaders_lap {
             state.leaders_lap = lap.lap_number;
             let cause = newest_cause(context);
@@ -631,10 +656,12 @@ impl Handle<Lap> for PitStopsOperator {
                 }
             }
         }
-        let State { cars, neutralisations, .. } = state;
+        let State { cars, field, .. } = state;
         let car = cars.entry(lap.driver_number);
-        let Lap { started_at, lap_ms, is_pit_out_lap, .. } = *lap;
-        let is_new = car.laps.insert(lap.lap_number, TimedLap { started_at, lap_ms, is_pit_out_lap, cause: newest_cause(context) }).is_none();
+        let Lap { started_at, lap_ms, is_pit_out_lap, is_pit_in_lap, .. } = *lap;
+        field.tells_of_passes |= is_pit_in_lap || (is_pit_out_lap && lap.lap_number > 1);
+        let timed = TimedLap { started_at, lap_ms, is_pit_out_lap, is_pit_in_lap, cause: newest_cause(context) };
+        let is_new = car.laps.insert(lap.lap_number, timed).is_none();
         if car.laps.len() > LAPS_MAX {
             car.laps.pop_first();
         }
@@ -645,7 +672,7 @@ impl Handle<Lap> for PitStopsOperator {
             }
             return;
         }
-        let losses = [lap.lap_number - 1, lap.lap_number].map(|in_lap| (in_lap, car.loss(in_lap, neutralisations)));
+        let losses = [lap.lap_number - 1, lap.lap_number].map(|in_lap| (in_lap, car.loss(in_lap, field)));
         for (in_lap, loss) in losses {
             let Some((loss_ms, cause)) = loss else { continue };
             for pass in car.passes.iter_mut().filter(|pass| pass.lap_number == in_lap) {
@@ -666,7 +693,7 @@ impl Handle<Position> for PitStopsOperator {
 impl Handle<Gap> for PitStopsOperator {
     fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, PitStop>) {
         let (at, cause) = (context.event_time(), newest_cause(context));
-        state.is_race = true;
+        state.field.is_race = true;
         let car = state.cars.entry(gap.driver_number);
         keep(&mut car.gaps, At { at, value: gap.gap_ms, cause }, HISTORY_MAX);
         if !car.is_awaited || gap.laps_behind.is_none() || gap.is_held {
@@ -939,5 +966,134 @@ mod tests {
             arrive(&mut bench, 100 * number, pass(4, 7, 100 * number, None));
         }
         assert_eq!((said(&bench).len(), bench.rejections().len()), (PASSES_MAX, 1));
+    }
+
+    fn flag(bench: &mut Bench, second: i64, message: &str, flag: &str) {
+        let (category, scope) = (Some("Flag".into()), Some("Track".into()));
+        let shown = raw::RaceControl { category, scope, flag: Some(flag.into()), ..race_control(at_ms(second * 1_000), message) };
+        arrive(bench, second, shown);
+    }
+
+    #[test]
+    fn a_pass_while_the_race_is_stopped_is_no_stop_whatever_happens_to_the_tyres() {
+        let mut bench = bench();
+        flag(&mut bench, 90, "RED FLAG", "RED");
+        arrive(&mut bench, 1_000, pass(4, 7, 1_000, Some(900.0)));
+        arrive(&mut bench, 1_001, stint_of(4, 1, (1, 7), "MEDIUM"));
+        arrive(&mut bench, 1_002, stint_of(4, 2, (8, 8), "HARD"));
+        let fact = last(&bench);
+        assert_eq!((fact.kind, fact.stop_number, fact.neutralisation), (PitPassKind::Pass, None, Neutralisation::RedFlag));
+        assert_eq!((fact.has_new_tyres, fact.compound), (Some(true), Some(Compound::Hard)));
+    }
+
+    #[test]
+    fn a_car_that_entered_before_the_red_flag_and_left_after_it_made_no_stop() {
+        let mut bench = bench();
+        flag(&mut bench, 110, "RED FLAG", "RED");
+        flag(&mut bench, 990, "TRACK CLEAR", "CLEAR");
+        arrive(&mut bench, 1_000, pass(4, 7, 1_000, Some(900.0)));
+        assert_eq!(last(&bench).kind, PitPassKind::Pass);
+    }
+
+    #[test]
+    fn a_car_that_stood_although_its_stint_goes_on_may_have_new_tyres_or_not() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, Pit { stop_duration: Some(2.4), ..pass(4, 7, 100, Some(23.0)) });
+        arrive(&mut bench, 280, stint_of(4, 1, (1, 9), "MEDIUM"));
+        assert_eq!((last(&bench).kind, last(&bench).has_new_tyres), (PitPassKind::Unknown, None));
+    }
+
+    #[test]
+    fn a_car_that_never_left_the_pit_lane_is_not_presumed_to_have_stopped_for_tyres() {
+        let mut bench = bench();
+        arrive(&mut bench, 1, stint_of(16, 1, (1, 7), "MEDIUM"));
+        arrive(&mut bench, 100, pass(16, 7, 100, None));
+        for lap_number in 8..=12 {
+            let second = 80 * i64::from(lap_number);
+            arrive(&mut bench, second, lap_of(1, lap_number, second, None));
+        }
+        assert_eq!((last(&bench).kind, last(&bench).stop_number), (PitPassKind::Unknown, None));
+    }
+
+    #[test]
+    fn a_version_that_gives_the_pass_another_lap_moves_it() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(21.0)));
+        arrive(&mut bench, 101, pass(4, 8, 100, Some(21.0)));
+        let said: Vec<_> = said(&bench).into_iter().map(|(header, fact)| (fact.lap_number, header.withdrawn)).collect();
+        assert_eq!(said, [(7, false), (7, true), (8, false)]);
+    }
+
+    #[test]
+    fn a_pass_on_a_lap_out_of_reach_is_rejected() {
+        let mut bench = bench();
+        arrive(&mut bench, 1, lap_of(1, 6, 1, None));
+        arrive(&mut bench, 100, pass(4, 57, 100, Some(21.0)));
+        assert_eq!((said(&bench).len(), bench.rejections().len()), (0, 1));
+        // Laps may be missing for some minutes.
+        arrive(&mut bench, 401, pass(4, 11, 401, Some(21.0)));
+        assert_eq!(said(&bench).len(), 1);
+    }
+
+    /// Car 4 changes its tyres after lap 7, and no document says so.
+    fn undocumented_stop(bench: &mut Bench, is_pit_out_lap: bool, lap_number: Option<i32>) {
+        let category = Some("SessionStatus".into());
+        let started = raw::RaceControl { category, lap_number, ..race_control(at_ms(0), "SESSION STARTED") };
+        arrive(bench, 0, started);
+        arrive(bench, 1, stint_of(4, 1, (1, 7), "MEDIUM"));
+        for lap_number in 1..=10 {
+            let second = 80 * i64::from(lap_number);
+            arrive(bench, second, raw::Lap { is_pit_out_lap: is_pit_out_lap && lap_number == 8, ..lap_of(4, lap_number, second, None) });
+            if lap_number >= 8 {
+                arrive(bench, second + 5, stint_of(4, 2, (8, lap_number), "HARD"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_tyres_without_a_document_is_a_presumed_stop_until_the_document_comes() {
+        let mut bench = bench();
+        undocumented_stop(&mut bench, true, Some(1));
+        let fact = last(&bench);
+        assert_eq!((fact.lap_number, fact.kind, fact.compound, fact.is_presumed), (7, PitPassKind::Stop, Some(Compound::Hard), true));
+        assert_eq!((fact.exited_at, fact.entered_at), (at_ms(640_000), None));
+        arrive(&mut bench, 900, pass(4, 7, 655, Some(22.0)));
+        let fact = last(&bench);
+        assert_eq!((fact.kind, fact.is_presumed, fact.lane_ms, fact.pass), (PitPassKind::Stop, false, Some(22_000), 1));
+        assert!(said(&bench).iter().all(|(header, _)| !header.withdrawn));
+    }
+
+    #[test]
+    fn a_stop_presumed_from_its_stint_alone_is_withdrawn_when_the_feed_tells_of_passes_after_all() {
+        let mut bench = bench();
+        undocumented_stop(&mut bench, false, Some(1));
+        assert!(last(&bench).is_presumed);
+        arrive(&mut bench, 880, pass(16, 10, 880, Some(22.0)));
+        arrive(&mut bench, 960, lap_of(4, 12, 960, None));
+        let (header, fact) = said(&bench).pop().unwrap();
+        assert_eq!((fact.driver_number, fact.lap_number, header.withdrawn), (4, 7, true));
+    }
+
+    #[test]
+    fn outside_races_and_of_laps_that_were_not_seen_no_stop_is_presumed() {
+        let mut qualifying = bench();
+        undocumented_stop(&mut qualifying, true, None);
+        assert!(said(&qualifying).is_empty());
+        let mut joined = bench();
+        gap(&mut joined, 1, 1, 0.0, 0.0);
+        arrive(&mut joined, 3_000, lap_of(4, 30, 3_000, None));
+        arrive(&mut joined, 3_001, stint_of(4, 2, (20, 30), "HARD"));
+        arrive(&mut joined, 3_080, lap_of(4, 31, 3_080, None));
+        assert!(said(&joined).is_empty());
+    }
+
+    #[test]
+    fn a_set_that_goes_on_behind_the_safety_car_was_not_changed() {
+        let mut bench = bench();
+        let aged = |number, laps, age| raw::Stint { tyre_age_at_start: Some(age), ..stint_of(4, number, laps, "SOFT") };
+        arrive(&mut bench, 1, aged(1, (1, 7), 0));
+        arrive(&mut bench, 100, pass(4, 7, 100, Some(18.0)));
+        arrive(&mut bench, 101, aged(2, (8, 8), 7));
+        assert_eq!((last(&bench).kind, last(&bench).has_new_tyres, last(&bench).compound), (PitPassKind::Pass, Some(false), None));
     }
 }

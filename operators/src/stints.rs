@@ -8,9 +8,9 @@
 //!   feed's `UNKNOWN`, and any text that is no compound, is the absence of news and takes no known compound away.
 //! * **A stint ends with the lap into the pit lane and the next begins with the lap out of it.** The feed gives the next one the lap that
 //!   it counts when the tyres are changed: where the boxes lie before the line (Melbourne, Monaco, Montréal) that is the in-lap, which then
-//!   belongs to both stints or to the wrong one. So the n-th change of stint is matched to the n-th pass through the pit lane on its first
-//!   lap or the lap before; where either could be meant, to the one during which the car stood still, or else as most of the session's
-//!   other changes. A pass is known from `pit`, and from laps into and out of the pit lane.
+//!   belongs to both stints or to the wrong one. So changes of stint are matched to passes through the pit lane in order, each to one on
+//!   its first lap or the lap before, so that as many as possible find one; where either could be meant, to the one during which the car
+//!   stood still, or else as most of the session's other changes. A pass is known from `pit`, and from laps into and out of the pit lane.
 //! * Numbers skip: sets that were changed before the start have numbers too. So stints are counted, not their numbers. The first one
 //!   opens; every other one is said when it matches a pass. One that matches none is spurious (Italy 2018: four stints at the start) and
 //!   held, unsaid, until it matches one or the feed goes on with it for a third lap: then the feed means it, and of two that begin with the
@@ -22,7 +22,8 @@
 //!   telemetry shows that the car did not stand in the pit lane. Then the age goes on (the safety car through the pit lane: Fast-F1 #717).
 //! * A feed that was itself joined late (OpenF1's recorder) counts from lap 1 until it learns of the lap: the car's laps leap. A stint that
 //!   it begins before that lap has an unknown beginning, and the age that it gives is that of the lap leapt to.
-//! * A lap number more than [`LAPS_AHEAD_MAX`] beyond any known is an error of the feed: the document is rejected.
+//! * A lap number beyond what any car can have driven since the last lap known ([`Reach`]) is an error of the feed, or the laps between are
+//!   missing: the document waits until that lap can be reached or another version replaces it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,21 +38,24 @@ use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
 use crate::standing::Standing;
 
-/// How far beyond the highest lap known a document may lie: laps may be missing for some minutes (OpenF1 #283).
-pub const LAPS_AHEAD_MAX: i32 = 5;
-
 /// Laps of which the feed speaks of a stint before it is believed to mean it.
 const LAPS_MEANT: i32 = 3;
 
-/// Fewest laps by which the laps of a car leap when the feed was joined, and the shortest time in which one can be driven, µs.
+/// Fewest laps by which the laps of a car leap when the feed was joined.
 const LEAP_MIN: i32 = 3;
-const LAP_MIN: i64 = 30 * Micros::SECOND;
+
+/// Shortest time in which a lap can be driven, µs: the fastest ever of a race took 54 s (Sakhir's outer circuit, 2020).
+const LAP_MIN: i64 = 45 * Micros::SECOND;
 
 /// Longest pass during which standing still tells of a change of tyres, µs: in a stopped race all cars stand.
 const PASS_MAX: i64 = 180 * Micros::SECOND;
 
 /// Passes further apart than this, µs, are two: no car can be twice in the pit lane meanwhile.
 const SAME_PASS: i64 = 10 * Micros::SECOND;
+
+/// What it is worth to match a stint to a pass, and one during which the car stood, against one as most of the session's are.
+const MATCH: i32 = 10_000;
+const STOOD: i32 = 100;
 
 /// Folds stint documents.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +74,7 @@ impl Default for StintsOperator {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     cars: ByDriver<Car>,
-    /// Highest lap that anything spoke of in earnest; 0 when no lap is known.
-    reach: i32,
+    reach: Reach,
     waits: bool,
     /// Whether laps were waited for in vain.
     has_waited: bool,
@@ -95,6 +98,32 @@ struct Car {
     pending: Option<i32>,
 }
 
+/// The highest lap that the cars are known to have reached, and since when.
+///
+/// Documents of other collections lie at most two laps beyond, and further by as many laps as can have been driven since without being
+/// sent (OpenF1 #283).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// 0 when no lap is known; then every lap can be reached.
+    lap: i32,
+    since: Micros,
+}
+
+impl Reach {
+    /// Takes a lap that a car is on at `now`.
+    pub fn take(&mut self, lap: i32, now: Micros) {
+        if lap > self.lap {
+            *self = Self { lap, since: now };
+        }
+    }
+
+    /// Whether no car can be on `lap` at `now`.
+    #[must_use]
+    pub const fn is_beyond(&self, lap: i32, now: Micros) -> bool {
+        self.lap > 0 && (lap - self.lap - 2) as i64 > now.since(self.since) / LAP_MIN
+    }
+}
+
 /// A pass through the pit lane that `pit` tells of.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Pass {
@@ -114,9 +143,29 @@ struct StintState {
     lap_start: Known<i32>,
     lap_end: Known<i32>,
     tyre_age_at_start: Known<i32>,
+    /// Whether any version was taken.
+    is_taken: bool,
+    /// A version whose laps cannot be reached yet.
+    early: Option<Document>,
     said: Option<facts::Stint>,
     /// The newest statement, one that took the stint back included.
     issued: Option<Issued>,
+}
+
+/// What a version says, and its ledger record.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Document {
+    compound: Option<Compound>,
+    lap_start: Option<i32>,
+    lap_end: Option<i32>,
+    tyre_age_at_start: Option<i32>,
+    seq: u64,
+}
+
+impl Document {
+    fn highest_lap(&self) -> i32 {
+        self.lap_start.max(self.lap_end).unwrap_or(0)
+    }
 }
 
 /// Passes by in-lap: the record that told, and whether the car stood.
@@ -130,12 +179,23 @@ struct Place {
 }
 
 impl StintState {
-    fn fold(&mut self, document: &Stint, seq: u64) -> bool {
+    /// Takes a version and tells whether something in it is new; one that cannot be yet waits.
+    fn fold(&mut self, document: Document, reach: &mut Reach, now: Micros) -> bool {
+        let highest = document.highest_lap();
+        if reach.is_beyond(highest, now) {
+            self.early = Some(document);
+            return false;
+        }
+        (self.early, self.is_taken) = (None, true);
+        if *reach != Reach::default() {
+            reach.take(highest, now);
+        }
+        let Document { compound, lap_start, lap_end, tyre_age_at_start, seq } = document;
         // `|` and not `||`: every field is taken.
-        self.compound.take(document.compound.as_deref().and_then(compound), seq)
-            | self.lap_start.take(document.lap_start, seq)
-            | self.lap_end.take(document.lap_end, seq)
-            | self.tyre_age_at_start.take(document.tyre_age_at_start, seq)
+        self.compound.take(compound, seq)
+            | self.lap_start.take(lap_start, seq)
+            | self.lap_end.take(lap_end, seq)
+            | self.tyre_age_at_start.take(tyre_age_at_start, seq)
     }
 
     fn start(&self) -> Option<i32> {
@@ -231,19 +291,18 @@ impl State {
     /// Which of the car's stints are believed, and the passes that they follow, in order.
     fn places(&self, car: &Car, passes: &Passes) -> Vec<Place> {
         let is_bounded = car.is_bounded(self.has_waited);
+        let in_laps = self.in_laps(car, passes);
         let mut places: Vec<Place> = Vec::new();
-        let mut last_pass = 0;
-        for (&stint_number, stint) in &car.stints {
+        for (&stint_number, stint) in car.stints.iter().filter(|(_, stint)| stint.is_taken) {
             let Some(before) = places.last().copied() else {
                 places.push(Place { stint_number, in_lap: None });
                 continue;
             };
-            let in_lap = stint.start().and_then(|start| self.pass_of(start, last_pass, passes));
+            let in_lap = in_laps.get(&stint_number).copied();
             let begins_with = |number: i32| car.stints.get(&number).and_then(StintState::start);
             let first_lap = before.in_lap.map(|in_lap| in_lap + 1).or_else(|| begins_with(before.stint_number));
-            if let Some(in_lap) = in_lap {
-                last_pass = in_lap;
-                places.push(Place { stint_number, in_lap: Some(in_lap) });
+            if in_lap.is_some() {
+                places.push(Place { stint_number, in_lap });
             } else if stint.start().is_some() && stint.start() <= first_lap {
                 // A second stint for the same laps; what is said stays until the feed has made up its mind.
                 if stint.is_meant() || stint.is_said() {
@@ -257,15 +316,29 @@ impl State {
         places
     }
 
-    /// In-lap of the pass after `last_pass` that a stint follows which the feed begins with lap `start`.
-    fn pass_of(&self, start: i32, last_pass: i32, passes: &Passes) -> Option<i32> {
-        let pass = |in_lap: i32| passes.get(&in_lap).filter(|_| in_lap > last_pass).map(|(_, stood)| *stood);
-        match (pass(start - 1), pass(start)) {
-            (Some(before), Some(on)) if before != on => Some(if on == Some(true) || before == Some(false) { start } else { start - 1 }),
-            (Some(_), Some(_)) => Some(if self.begins_with_the_in_lap() { start } else { start - 1 }),
-            (Some(_), None) => Some(start - 1),
-            (None, on) => on.map(|_| start),
+    /// In-laps of the passes that the car's stints follow, by stint: the best of all ways to match them in order.
+    fn in_laps(&self, car: &Car, passes: &Passes) -> BTreeMap<i32, i32> {
+        let is_ambiguous = |start: i32| passes.contains_key(&start) && passes.contains_key(&(start - 1));
+        let starts: Vec<(i32, i32)> = car.stints.iter().skip(1).filter_map(|(number, stint)| Some((*number, stint.start()?))).collect();
+        let begins_with_in_lap = starts.iter().any(|(_, start)| is_ambiguous(*start)) && self.begins_with_the_in_lap();
+        // The best way so far that ends with each pass, with what it is worth.
+        let mut best: BTreeMap<i32, (i32, BTreeMap<i32, i32>)> = BTreeMap::from([(0, Default::default())]);
+        for (number, start) in starts {
+            let before = best.clone();
+            for in_lap in [start - 1, start] {
+                let Some((_, stood)) = passes.get(&in_lap) else { continue };
+                let ways = before.range(..in_lap).map(|(_, way)| way);
+                let Some((worth, way)) = ways.max_by_key(|(worth, _)| *worth) else { continue };
+                let is_usual = is_ambiguous(start) && (in_lap == start) == begins_with_in_lap;
+                let worth = worth + MATCH + stood.map_or(0, |stood| if stood { STOOD } else { -STOOD }) + i32::from(is_usual);
+                // Of two stints that are worth the same the older has it, until the feed goes on with the newer.
+                if best.get(&in_lap).is_none_or(|(other, _)| worth > *other) {
+                    let way = way.iter().map(|(number, in_lap)| (*number, *in_lap)).chain([(number, in_lap)]).collect();
+                    best.insert(in_lap, (worth, way));
+                }
+            }
         }
+        best.into_values().max_by_key(|(worth, _)| *worth).map(|(_, way)| way).unwrap_or_default()
     }
 
     /// Whether most of the session's changes of stint count from the in-lap.
@@ -320,20 +393,8 @@ impl State {
     }
 }
 
-/// Whether a lap lies beyond what the cars can have driven.
-#[must_use]
-pub const fn is_far(lap: i32, reach: i32) -> bool {
-    reach > 0 && lap > reach + LAPS_AHEAD_MAX
-}
-
 /// The stint with the laps that its passes give it.
-fn fact(
-    driver_number: i32,
-    place: Place,
-    stint: &StintState,
-    next: Option<&(Place, &StintState)>,
-    leapt_to: Option<i32>,
-) -> facts::Stint {
+fn fact(driver_number: i32, place: Place, stint: &StintState, next: Option<&(Place, &StintState)>, leapt_to: Option<i32>) -> facts::Stint {
     let last = stint.lap_end.value().copied();
     let lap_start = place.in_lap.map(|in_lap| in_lap + 1).or_else(|| stint.start());
     let lap_end = match next {
@@ -427,23 +488,17 @@ impl Operator for StintsOperator {
 
 impl Handle<Stint> for StintsOperator {
     fn apply(&self, state: &mut State, document: &Stint, context: &mut Context<'_, facts::Stint>) {
-        let Stint { driver_number, stint_number, lap_start, lap_end, .. } = *document;
-        let highest = lap_start.max(lap_end).unwrap_or(0);
-        if is_far(highest, state.reach) {
-            let reach = state.reach;
-            return context.reject(format!("stint {stint_number} of car {driver_number} on lap {highest} when no car is beyond lap {reach}"));
-        }
-        if state.reach > 0 {
-            state.reach = state.reach.max(highest);
-        }
-        let car = state.cars.entry(driver_number);
-        let has_lap = car.first_lap.is_some();
-        let is_first = car.stints.is_empty();
+        let Stint { driver_number, stint_number, lap_start, lap_end, tyre_age_at_start, .. } = *document;
+        let compound = document.compound.as_deref().and_then(compound);
+        let State { cars, reach, .. } = state;
+        let car = cars.entry(driver_number);
+        let (has_lap, is_first) = (car.first_lap.is_some(), car.stints.is_empty());
         let stint = car.stints.entry(stint_number).or_insert_with(|| StintState { cause: context.seq(), ..StintState::default() });
         if !stint.version.take(document.id) {
             return;
         }
-        if stint.fold(document, context.seq()) || !stint.is_said() {
+        let document = Document { compound, lap_start, lap_end, tyre_age_at_start, seq: context.seq() };
+        if stint.fold(document, reach, context.now()) || !stint.is_said() {
             state.say(driver_number, context);
         }
         if !is_first && !has_lap && !std::mem::replace(&mut state.waits, true) {
@@ -454,7 +509,7 @@ impl Handle<Stint> for StintsOperator {
 
 impl Handle<Pit> for StintsOperator {
     fn apply(&self, state: &mut State, document: &Pit, context: &mut Context<'_, facts::Stint>) {
-        if is_far(document.lap_number, state.reach) {
+        if state.reach.is_beyond(document.lap_number, context.now()) {
             // `pit_stops` refuses it.
             return;
         }
@@ -482,21 +537,24 @@ impl Handle<Pit> for StintsOperator {
 
 impl Handle<Lap> for StintsOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, facts::Stint>) {
-        let car = state.cars.entry(lap.driver_number);
+        let State { cars, reach, .. } = state;
+        let car = cars.entry(lap.driver_number);
         let into = lap.is_pit_in_lap.then_some(lap.lap_number);
         let out_of = (lap.is_pit_out_lap && lap.lap_number > 1).then_some(lap.lap_number - 1);
+        let in_laps = into.into_iter().chain(out_of);
         let mut is_news = false;
         if context.is_withdrawn() {
-            for in_lap in [into, out_of].into_iter().flatten() {
-                is_news |= car.of_laps.remove(&in_lap).is_some();
-            }
+            in_laps.for_each(|in_lap| is_news |= car.of_laps.remove(&in_lap).is_some());
         } else {
             is_news = car.first_lap.is_none();
             car.first_lap.get_or_insert(lap.lap_number);
-            state.reach = state.reach.max(lap.lap_number);
-            for in_lap in [into, out_of].into_iter().flatten().filter(|in_lap| !car.of_laps.contains_key(in_lap)).collect::<Vec<_>>() {
-                is_news = true;
-                car.of_laps.insert(in_lap, context.causes().last().copied().unwrap_or(context.seq()));
+            reach.take(lap.lap_number, context.now());
+            for in_lap in in_laps {
+                is_news |= !car.of_laps.contains_key(&in_lap);
+                car.of_laps.entry(in_lap).or_insert(context.causes().last().copied().unwrap_or(context.seq()));
+            }
+            for stint in car.stints.values_mut() {
+                is_news |= stint.early.take().is_some_and(|early| stint.fold(early, reach, context.now()));
             }
         }
         if is_news {
@@ -532,7 +590,8 @@ impl Handle<Telemetry> for StintsOperator {
 mod tests {
     use super::*;
     use crate::laps::LapsOperator;
-    use crate::testing::{Bench, at_ms, lap, pit, stint};
+    use crate::telemetry::TelemetryOperator;
+    use crate::testing::{Bench, at_ms, car_data, lap, pit, stint};
     use pitwall_schemas::raw::Sample;
     use pitwall_schemas::shared::FactHeader;
 
@@ -683,5 +742,167 @@ mod tests {
         assert_eq!(numbers(&without_laps), [2]);
         without_laps.idle(301_000);
         assert_eq!(numbers(&without_laps), [2, 3]);
+    }
+
+    fn with_telemetry() -> Bench {
+        Bench::new(|graph| {
+            let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>());
+            let telemetry = graph.publish(TelemetryOperator::default(), |inputs| inputs.samples::<raw::CarData>());
+            graph.publish(StintsOperator::default(), |inputs| {
+                inputs.samples::<Stint>().samples::<Pit>().samples::<raw::Lap>().stream(laps).stream(telemetry)
+            });
+        })
+    }
+
+    /// A pass of 20 s that ends at `second`, with samples through it, in which the car stands for `standing_s`.
+    fn pass(bench: &mut Bench, lap_number: i32, second: i64, standing_s: i64) {
+        for ms in ((second - 22) * 1_000..(second + 1) * 1_000).step_by(500) {
+            let stands = ((second - 10) * 1_000..=(second - 10 + standing_s) * 1_000).contains(&ms) && standing_s > 0;
+            bench.arrive(ms, car_data(1, at_ms(ms), if stands { 0 } else { 80 }));
+        }
+        bench.arrive((second + 1) * 1_000, Sample::from(Pit { lane_duration: Some(20.0), ..pit(1, lap_number, at_ms(second * 1_000)) }));
+    }
+
+    #[test]
+    fn a_car_that_did_not_stand_in_the_pit_lane_has_its_set_still_whatever_age_the_feed_gives() {
+        for (standing_s, expected) in [(0, (true, Some(10), Some(11))), (3, (false, Some(0), Some(1)))] {
+            let mut bench = with_telemetry();
+            bench.arrive(0, begins(1, false));
+            bench.arrive(860_000, Sample::from(version(1, Some((1, 10)), Some("HARD"), Some(0))));
+            pass(&mut bench, 10, 900, standing_s);
+            bench.arrive(902_000, Sample::from(version(2, Some((11, 11)), Some("HARD"), Some(0))));
+            bench.idle(903_000);
+            let stint = &standing(&bench)[&2];
+            assert_eq!((stint.is_same_set, stint.tyre_age_at_start, stint.tyre_age), expected, "{standing_s} s");
+        }
+    }
+
+    /// Melbourne, with a drive-through on lap 10 and a stop on lap 11, and the other way round elsewhere.
+    #[test]
+    fn a_stint_that_two_passes_explain_follows_the_one_in_which_the_car_stood() {
+        for (standing, lap_start) in [([0, 3], 12), ([3, 0], 11)] {
+            let mut bench = with_telemetry();
+            bench.arrive(0, begins(1, false));
+            bench.arrive(860_000, Sample::from(version(1, Some((1, 10)), Some("HARD"), Some(0))));
+            pass(&mut bench, 10, 900, standing[0]);
+            pass(&mut bench, 11, 990, standing[1]);
+            bench.arrive(992_000, Sample::from(version(2, Some((11, 11)), Some("SOFT"), Some(0))));
+            bench.idle(993_000);
+            let said = super::tests::standing(&bench);
+            assert_eq!((said[&1].lap_end, said[&2].lap_start), (Some(lap_start - 1), Some(lap_start)), "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_else_decides_a_stint_begins_as_most_of_the_session_do() {
+        let of = |car, number, laps: (i32, i32), name: &str| {
+            let (lap_start, lap_end) = (Some(laps.0), Some(laps.1));
+            Sample::from(Stint { lap_start, lap_end, compound: Some(name.into()), tyre_age_at_start: Some(0), ..stint(car, number) })
+        };
+        for (in_lap_of_others, lap_start) in [(11, 12), (10, 11)] {
+            let mut bench = with_laps();
+            for car in [1, 4, 16] {
+                bench.arrive(0, Sample::from(raw::Lap { date_start: Some(at_ms(0)), ..lap(car, 1) }));
+                bench.arrive(1, of(car, 1, (1, 1), "HARD"));
+            }
+            for car in [4, 16] {
+                bench.arrive(900_000, Sample::from(pit(car, in_lap_of_others, at_ms(900_000))));
+                bench.arrive(900_001, of(car, 2, (11, 11), "SOFT"));
+            }
+            for (ms, in_lap) in [(900_002, 10), (990_000, 11)] {
+                bench.arrive(ms, Sample::from(pit(1, in_lap, at_ms(ms))));
+            }
+            bench.arrive(990_001, of(1, 2, (11, 11), "SOFT"));
+            assert_eq!(standing(&bench)[&2].lap_start, Some(lap_start));
+        }
+    }
+
+    #[test]
+    fn two_stops_on_consecutive_laps_where_the_boxes_lie_before_the_line_are_two_changes() {
+        let mut bench = with_laps();
+        bench.arrive(0, begins(1, false));
+        let at = |lap: i64| lap * 80_000;
+        bench.arrive(at(53), Sample::from(version(1, Some((1, 54)), Some("HARD"), Some(0))));
+        bench.arrive(at(54), Sample::from(pit(1, 54, at_ms(at(54)))));
+        bench.arrive(at(54) + 1, Sample::from(version(2, Some((54, 55)), Some("MEDIUM"), Some(1))));
+        // The stint's document comes before that of the pass.
+        bench.arrive(at(55), Sample::from(version(3, Some((55, 55)), Some("INTERMEDIATE"), Some(0))));
+        assert_eq!(standing(&bench).len(), 2, "held until the pass is known");
+        bench.arrive(at(55) + 9, Sample::from(pit(1, 55, at_ms(at(55) + 9))));
+        let said = standing(&bench);
+        assert_eq!(
+            [1, 2, 3].map(|number| (said[&number].lap_start, said[&number].lap_end)),
+            [(Some(1), Some(54)), (Some(55), Some(55)), (Some(56), Some(56)),]
+        );
+        assert!(bench.facts::<facts::Stint>().iter().all(|(header, _)| !header.withdrawn));
+    }
+
+    #[test]
+    fn of_two_stints_for_the_same_laps_the_newer_wins_once_the_feed_goes_on_with_it_and_the_older_is_withdrawn() {
+        let mut bench = with_laps();
+        bench.arrive(0, begins(1, false));
+        bench.arrive(1, Sample::from(version(1, Some((1, 1)), Some("SOFT"), Some(0))));
+        bench.arrive(2, Sample::from(version(2, Some((1, 1)), Some("MEDIUM"), Some(0))));
+        bench.arrive(80_000, Sample::from(version(2, Some((1, 2)), Some("MEDIUM"), Some(0))));
+        assert_eq!(standing(&bench).keys().copied().collect::<Vec<_>>(), [1]);
+        bench.arrive(160_000, Sample::from(version(2, Some((1, 3)), Some("MEDIUM"), Some(0))));
+        assert_eq!(standing(&bench).keys().copied().collect::<Vec<_>>(), [2]);
+        let (header, _) = bench.facts::<facts::Stint>().into_iter().find(|(header, _)| header.withdrawn).unwrap();
+        assert_eq!((header.supersedes, header.revision), (Some(1), 1));
+    }
+
+    /// Qatar 2024.
+    #[test]
+    fn one_wrong_age_between_two_that_fit_is_no_new_set() {
+        let mut bench = with_laps();
+        bench.arrive(0, begins(1, false));
+        bench.arrive(2_900_000, Sample::from(version(1, Some((1, 36)), Some("HARD"), Some(0))));
+        for (ms, number, lap, age) in [(3_000_000, 2, 37, 0), (3_080_000, 3, 38, 37)] {
+            bench.arrive(ms, Sample::from(pit(1, lap - 1, at_ms(ms))));
+            bench.arrive(ms + 1, Sample::from(version(number, Some((lap, lap)), Some("HARD"), Some(age))));
+        }
+        let said = standing(&bench);
+        assert_eq!([2, 3].map(|number| (said[&number].is_same_set, said[&number].tyre_age)), [(true, Some(37)), (true, Some(38))]);
+    }
+
+    /// Abu Dhabi 2025, which OpenF1's recorder joined on lap 48.
+    #[test]
+    fn a_stint_begun_before_the_feed_was_joined_has_the_age_of_the_lap_leapt_to() {
+        let mut bench = Bench::new(|graph| {
+            let laps = graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>());
+            graph.publish(StintsOperator::default(), |inputs| inputs.samples::<Stint>().samples::<raw::Lap>().stream(laps));
+        });
+        bench.arrive(0, Sample::from(version(2, Some((2, 2)), None, Some(7))));
+        bench.arrive(70, Sample::from(lap(1, 1)));
+        bench.arrive(190, begins(48, false));
+        bench.arrive(191, Sample::from(version(2, Some((2, 48)), None, Some(7))));
+        bench.arrive(80_000, begins(49, false));
+        bench.arrive(80_001, Sample::from(version(2, Some((2, 49)), None, Some(7))));
+        let stint = &standing(&bench)[&2];
+        assert_eq!((stint.lap_start, stint.lap_end, stint.tyre_age_at_start, stint.tyre_age), (None, Some(49), None, Some(9)));
+    }
+
+    #[test]
+    fn a_document_sent_twice_under_another_id_says_nothing_new() {
+        let at = |id| Stint { id: Some(id), ..version(1, Some((1, 5)), Some("SOFT"), Some(0)) };
+        assert_eq!(play([at(2), at(3)]).len(), 1);
+    }
+
+    #[test]
+    fn a_version_on_a_lap_out_of_reach_waits_and_another_replaces_it() {
+        let mut bench = with_laps();
+        bench.arrive(0, begins(1, false));
+        bench.arrive(1, Sample::from(version(1, Some((1, 57)), Some("SOFT"), Some(0))));
+        assert!(standing(&bench).is_empty());
+        bench.arrive(80_000, begins(2, false));
+        bench.arrive(80_001, Sample::from(version(1, Some((1, 2)), Some("SOFT"), Some(0))));
+        bench.arrive(80_002, Sample::from(version(4, Some((56, 56)), Some("HARD"), Some(0))));
+        assert_eq!(standing(&bench).values().map(|stint| stint.lap_end).collect::<Vec<_>>(), [Some(2)]);
+        // Laps 3 to 7 were not sent; what came too early is taken when they have been driven.
+        bench.arrive(240_000, Sample::from(version(1, Some((1, 8)), Some("SOFT"), Some(0))));
+        assert_eq!(standing(&bench)[&1].lap_end, Some(2));
+        bench.arrive(560_000, begins(8, false));
+        assert_eq!(standing(&bench)[&1].lap_end, Some(8));
+        assert!(bench.rejections().is_empty());
     }
 }

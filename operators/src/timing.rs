@@ -288,7 +288,11 @@ impl Handle<PitStop> for TimingOperator {
         let is_withdrawn = context.is_withdrawn();
         self.change(state, pass.driver_number, context, |car| {
             let key = (pass.lap_number, pass.pass);
-            if is_withdrawn { car.pit_passes.remove(&key) } else { car.pit_passes.insert(key) };
+            if is_withdrawn {
+                car.pit_passes.remove(&key)
+            } else {
+                car.pit_passes.insert(key)
+            };
         });
     }
 }
@@ -518,6 +522,24 @@ mod tests {
         // A late version of the first stint is not the newest stint.
         bench.arrive(81_000, tyres(1, "MEDIUM", 1, 8));
         assert_eq!(row(&bench, 1).compound, Some(Compound::Hard));
+    }
+
+    #[test]
+    fn tyres_are_unknown_from_the_pit_lane_on_until_a_stint_reaches_the_lap_after_it() {
+        let tyres = |number, name: &str, from, to| {
+            let (lap_start, lap_end) = (Some(from), Some(to));
+            Sample::from(raw::Stint { lap_start, lap_end, compound: Some(name.into()), tyre_age_at_start: Some(0), ..stint(1, number) })
+        };
+        let mut bench = play([(0, Sample::from(begins(1, 8, 0))), (10, tyres(1, "SOFT", 1, 8))]);
+        bench.arrive(76_000, Sample::from(pit(1, 8, at_ms(76_000))));
+        assert_eq!(row(&bench, 1).compound, None, "before the lap is known to have begun");
+        for lap_number in [9, 10] {
+            let start = i64::from(lap_number - 8) * 75_000 + 2_000;
+            bench.arrive(start, Sample::from(begins(1, lap_number, start)));
+            assert_eq!(row(&bench, 1).compound, None, "lap {lap_number}");
+        }
+        bench.arrive(160_000, tyres(2, "HARD", 9, 9));
+        assert_eq!((row(&bench, 1).compound, row(&bench, 1).stint_number), (Some(Compound::Hard), Some(2)));
     }
 
     #[test]

@@ -81,7 +81,8 @@ fn stints_are_counted_and_not_their_numbers() {
     let said: Vec<_> = stints(&derived, 30).into_iter().map(|stint| (stint.stint_number, stint.lap_start, stint.lap_end)).collect();
     assert_eq!(said, [(3, Some(1), Some(3)), (4, Some(4), Some(5))]);
     let first = derived.facts::<Stint>().into_iter().find(|(_, stint)| stint.stint_number == 4).unwrap();
-    assert_eq!(first.0.known_at, "2025-03-16T04:24:23Z".parse::<Micros>().unwrap().0, "at once");
+    let sent_at: Micros = "2025-03-16T04:24:23Z".parse().unwrap();
+    assert!(first.0.known_at.since(sent_at) < 1_000, "at once");
     assert_eq!(passes(&derived)[0].kind, PitPassKind::Stop);
     assert_eq!(rows(&derived, 30).last().unwrap().compound, Some(Compound::Medium));
     for (_, line) in derived.standing::<Degradation>() {
@@ -153,5 +154,5 @@ fn stints_and_passes_on_laps_out_of_reach_change_nothing() {
     let derived = derive_from(&arrivals);
     assert_eq!((stints(&derived, 4), passes(&derived)), (stints(&healthy, 4), passes(&healthy)));
     assert_eq!(rows(&derived, 4).pop(), rows(&healthy, 4).pop());
-    assert_eq!(derived.rejections().len(), 2, "{:?}", derived.rejections());
+    assert_eq!(derived.rejections().len(), 1, "{:?}", derived.rejections());
 }

@@ -27,11 +27,8 @@ pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
 pub mod session_kind;
-<<<<<<< HEAD
 pub mod start_lines;
-=======
 pub mod standing;
->>>>>>> A
 pub mod starting_grid;
 pub mod stints;
 pub mod team_radio;

@@ -208,9 +208,9 @@ impl Handle<Stint> for DegradationOperator {
         let Stint { driver_number, stint_number: number, lap_start, lap_end, compound, .. } = *stint;
         let cause = context.causes().last().copied().unwrap_or(context.seq());
         let car = state.cars.entry(driver_number);
-        // The first stint known has all laps before those of the next, if its beginning is unknown as after a late join.
-        let is_first = car.stints.range(..number).next().is_none();
-        let Some(lap_start) = lap_start.or(is_first.then_some(0)) else { return };
+        // A stint whose beginning is unknown, as after a late join, has all laps if those before it began as far back.
+        let is_first_known = car.stints.range(..number).all(|(_, before)| before.lap_start == 0);
+        let Some(lap_start) = lap_start.or(is_first_known.then_some(0)) else { return };
         if context.is_withdrawn() {
             if let Some(mut withdrawn) = car.stints.remove(&number) {
                 withdrawn.withdraw(context);

@@ -26,6 +26,7 @@ pub mod probability;
 pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
+pub mod reach;
 pub mod session_kind;
 pub mod start_lines;
 pub mod standing;

@@ -9,7 +9,8 @@
 //!   [`PitStopsOperator::same_pass_ms`] of a known pass is a version of that pass, any other is another pass: no two passes can
 //!   end so close together. A version with a lower `_id` is stale, and a null does not erase. One that gives the pass another lap moves
 //!   it: what was said of the other lap is withdrawn. A lap that no car can have reached ([`stints`](crate::stints)) is rejected.
-//! * `date` is when the car left the lane, and the entry lies the time in the lane before it. `pit_duration` is OpenF1's former name of
+//! * `date` is when the car left the lane, and the entry lies the time in the lane before it. A date well after the document's arrival is
+//!   an error of the feed: then it left when the document came. `pit_duration` is OpenF1's former name of
 //!   `lane_duration` and stands in for it only. The time standing still is what the feed reports; it is unknown otherwise (OpenF1).
 //! * New tyres: a later stint than the first begins on the lap after, as [`stints`](crate::stints) puts it, and with another set. With the
 //!   same set, as behind a safety car that leads the field through the pit lane, there were none; nor if the stint of the lap before goes
@@ -24,8 +25,9 @@
 //!   all, neither by `pit` nor by laps, it is presumed when the stint has lasted for three laps, from lap 2 on, since sets changed
 //!   before the start have stints too (Spa 2025). A presumed stop is withdrawn when its stint proves to begin elsewhere, or the feed to
 //!   tell of passes. Only laps that were seen are presumed upon: not those before a late join.
-//! * A drive-through and a stop-and-go are told by the stewards' penalty, as [`race_control`](crate::race_control) reads it: it belongs to the car's first pass after it without new tyres,
-//!   since a penalty may not be served with a stop (sporting regulations).
+//! * A drive-through and a stop-and-go are told by the stewards' penalty, as [`race_control`](crate::race_control) reads it: it belongs to
+//!   the car's first pass after it without new tyres, since a penalty may not be served with a stop, nor behind a safety car
+//!   (sporting regulations).
 //! * Place before: [`PitStopsOperator::braking_ms`] before the entry, since a car that brakes for the pit lane lets others by before its
 //!   line. Place after: with the first gap measured [`PitStopsOperator::rejoin_ms`] or more after the exit.
 //! * Loss: in-lap and out-lap less twice the median of the car's last three laps before, of which none is a first or an out-lap, and
@@ -46,7 +48,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
-use crate::stints::Reach;
+use crate::reach::Reach;
 
 /// Passes kept of one car: more than a session has laps. Another is rejected.
 const PASSES_MAX: usize = 256;
@@ -68,6 +70,9 @@ const PACE_LAPS: usize = 3;
 
 /// A gap older than this before the entry, µs, is no gap then.
 const GAP_AGE_MAX: i64 = 15_000_000;
+
+/// How far after its document's arrival a pass may be dated to have ended, µs.
+const AHEAD_MAX: i64 = 60 * Micros::SECOND;
 
 /// How long before its entry a car begins to brake for the pit lane, ms.
 pub const BRAKING_MS: i64 = 5_000;
@@ -212,9 +217,9 @@ struct Purpose {
 }
 
 impl Pass {
-    fn fold(&mut self, document: &Pit, seq: u64) {
+    fn fold(&mut self, document: &Pit, exited_at: Micros, seq: u64) {
         self.is_presumed = false;
-        self.exited_at.take(Some(document.date), seq);
+        self.exited_at.take(Some(exited_at), seq);
         self.lane_ms.take(milliseconds(document.lane_duration.or(document.pit_duration)), seq);
         self.stationary_ms.take(milliseconds(document.stop_duration), seq);
     }
@@ -280,9 +285,9 @@ impl Pass {
 
 impl Car {
     /// The pass that a document is about: a known one, or a new one if there is room.
-    fn pass_of(&mut self, document: &Pit, same_pass_ms: i64) -> Option<usize> {
-        let apart = |pass: &Pass| pass.exited_at().since(document.date).abs();
-        let is_its_lap = |pass: &Pass| pass.lap_number == document.lap_number;
+    fn pass_of(&mut self, lap_number: i32, exited_at: Micros, same_pass_ms: i64) -> Option<usize> {
+        let apart = |pass: &Pass| pass.exited_at().since(exited_at).abs();
+        let is_its_lap = |pass: &Pass| pass.lap_number == lap_number;
         // The feed numbers by lap, so that a pass of this lap is nearer than one of another.
         let nearest = self.passes.iter().enumerate().min_by_key(|(_, pass)| (!is_its_lap(pass), apart(pass)));
         let is_same = |pass: &Pass| apart(pass) < same_pass_ms * 1_000 || (pass.is_presumed && is_its_lap(pass));
@@ -292,7 +297,7 @@ impl Car {
         if let Some(index) = self.passes.iter().position(|pass| !pass.is_presumed && apart(pass) < same_pass_ms * 1_000) {
             return Some(index);
         }
-        self.add(document.lap_number, document.date)
+        self.add(lap_number, exited_at)
     }
 
     /// Adds a pass that ended then, if there is room.
@@ -356,7 +361,8 @@ impl Car {
         let mut purposes: Vec<Purpose> = self.passes.iter().enumerate().map(|(index, pass)| self.purpose(index, pass)).collect();
         let mut is_served = [false; PENALTIES_MAX];
         for (pass, purpose) in self.passes.iter().zip(&mut purposes) {
-            if purpose.has_new_tyres == Some(true) || pass.stopped_by.is_some() {
+            let is_slowed = pass.stopped_by.is_some() || pass.neutralisation.value().is_some();
+            if purpose.has_new_tyres == Some(true) || is_slowed {
                 continue;
             }
             let pending =
@@ -541,6 +547,12 @@ pub const fn neutralisation(status: Status) -> Neutralisation {
     }
 }
 
+/// When the car left the lane, by a document that came at `now`.
+#[must_use]
+pub fn exited_at(document: &Pit, now: Micros) -> Micros {
+    if document.date.since(now) > AHEAD_MAX { now } else { document.date }
+}
+
 /// A duration as OpenF1 sends it, s, in ms; a duration of nothing is no time.
 fn milliseconds(seconds: Option<f64>) -> Option<i32> {
     seconds.map(|seconds| (seconds * 1_000.0).round() as i32).filter(|time| *time > 0)
@@ -577,9 +589,10 @@ impl Handle<Pit> for PitStopsOperator {
         if state.reach.is_beyond(lap_number, context.now()) {
             return context.reject(format!("car {driver_number} was in the pit lane on lap {lap_number}, which no car can have reached"));
         }
+        let exited_at = exited_at(document, context.now());
         state.field.tells_of_passes = true;
         let car = state.cars.entry(driver_number);
-        let Some(index) = car.pass_of(document, self.same_pass_ms) else {
+        let Some(index) = car.pass_of(lap_number, exited_at, self.same_pass_ms) else {
             return context.reject(format!("car {driver_number} passed through the pit lane more than {PASSES_MAX} times"));
         };
         if !car.passes[index].version.take(document.id) {
@@ -592,7 +605,7 @@ impl Handle<Pit> for PitStopsOperator {
             (pass.lap_number, pass.number) = (lap_number, number);
         }
         car.is_awaited |= car.passes[index].issued.is_none() && index + 1 == car.passes.len();
-        car.passes[index].fold(document, context.seq());
+        car.passes[index].fold(document, exited_at, context.seq());
         state.look_back(driver_number, index, self.braking_ms);
         state.say(driver_number, context);
     }
@@ -1095,5 +1108,24 @@ mod tests {
         arrive(&mut bench, 100, pass(4, 7, 100, Some(18.0)));
         arrive(&mut bench, 101, aged(2, (8, 8), 7));
         assert_eq!((last(&bench).kind, last(&bench).has_new_tyres, last(&bench).compound), (PitPassKind::Pass, Some(false), None));
+    }
+
+    #[test]
+    fn no_penalty_is_served_behind_the_safety_car() {
+        let mut bench = bench();
+        arrive(&mut bench, 50, race_control(at_ms(50_000), "FIA STEWARDS: DRIVE THROUGH PENALTY FOR CAR 55 (SAI)"));
+        let deployed = raw::RaceControl { category: Some("SafetyCar".into()), ..race_control(at_ms(60_000), "SAFETY CAR DEPLOYED") };
+        arrive(&mut bench, 60, deployed);
+        arrive(&mut bench, 100, pass(55, 7, 100, Some(20.0)));
+        assert_eq!(last(&bench).kind, PitPassKind::Unknown);
+    }
+
+    #[test]
+    fn a_pass_dated_a_day_ahead_ended_when_its_document_came() {
+        let mut bench = bench();
+        arrive(&mut bench, 100, pass(4, 7, 86_500, Some(20.0)));
+        assert_eq!((last(&bench).exited_at, last(&bench).entered_at), (at_ms(100_000), Some(at_ms(80_000))));
+        arrive(&mut bench, 101, pass(4, 7, 100, Some(20.0)));
+        assert_eq!(said(&bench).iter().map(|(_, fact)| fact.pass).max(), Some(1), "the same pass");
     }
 }

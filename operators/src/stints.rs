@@ -14,14 +14,14 @@
 //! * Numbers skip: sets that were changed before the start have numbers too. So stints are counted, not their numbers. The first one
 //!   opens; every other one is said when it matches a pass. One that matches none is spurious (Italy 2018: four stints at the start) and
 //!   held, unsaid, until it matches one or the feed goes on with it for a third lap: then the feed means it, and of two that begin with the
-//!   same lap the newer takes the older one's place, which is withdrawn if it was said. Of a car that was joined after its lap 1, and when no lap is
-//!   known within [`StintsOperator::wait_ms`], no pass need be known: then every stint is said.
+//!   same lap the newer takes the older one's place, which is withdrawn if it was said. Of a car that was joined after its lap 1, and
+//!   when no lap is known within [`StintsOperator::wait_ms`], no pass need be known: then every stint is said.
 //! * The age at the start is the first total of laps that the feed gives for the set (OpenF1 `tyre_age_at_start`): above 0 for a used one.
 //!   The age is that and the laps from the stint's first to its last so far. Both laps lag: a document comes up to 10 s after the line.
 //! * The set is that of the stint before when its compound is the same and its age goes on, or, if the ages tell something else, when the
 //!   telemetry shows that the car did not stand in the pit lane. Then the age goes on (the safety car through the pit lane: Fast-F1 #717).
 //! * A feed that was itself joined late (OpenF1's recorder) counts from lap 1 until it learns of the lap: the car's laps leap. A stint that
-//!   it begins before that lap has an unknown beginning, and the age that it gives is that of the lap leapt to.
+//!   it begins with that lap or before has an unknown beginning, and the age that it gives is that of the lap leapt to.
 //! * A lap number beyond what any car can have driven since the last lap known ([`Reach`]) is an error of the feed, or the laps between are
 //!   missing: the document waits until that lap can be reached or another version replaces it.
 
@@ -36,6 +36,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
+use crate::pit_stops::exited_at;
+use crate::reach::{LAP_MIN, Reach};
 use crate::standing::Standing;
 
 /// Laps of which the feed speaks of a stint before it is believed to mean it.
@@ -43,9 +45,6 @@ const LAPS_MEANT: i32 = 3;
 
 /// Fewest laps by which the laps of a car leap when the feed was joined.
 const LEAP_MIN: i32 = 3;
-
-/// Shortest time in which a lap can be driven, µs: the fastest ever of a race took 54 s (Sakhir's outer circuit, 2020).
-const LAP_MIN: i64 = 45 * Micros::SECOND;
 
 /// Longest pass during which standing still tells of a change of tyres, µs: in a stopped race all cars stand.
 const PASS_MAX: i64 = 180 * Micros::SECOND;
@@ -96,32 +95,6 @@ struct Car {
     standing: Standing,
     /// The newest pass, while samples may yet tell whether the car stood.
     pending: Option<i32>,
-}
-
-/// The highest lap that the cars are known to have reached, and since when.
-///
-/// Documents of other collections lie at most two laps beyond, and further by as many laps as can have been driven since without being
-/// sent (OpenF1 #283).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reach {
-    /// 0 when no lap is known; then every lap can be reached.
-    lap: i32,
-    since: Micros,
-}
-
-impl Reach {
-    /// Takes a lap that a car is on at `now`.
-    pub fn take(&mut self, lap: i32, now: Micros) {
-        if lap > self.lap {
-            *self = Self { lap, since: now };
-        }
-    }
-
-    /// Whether no car can be on `lap` at `now`.
-    #[must_use]
-    pub const fn is_beyond(&self, lap: i32, now: Micros) -> bool {
-        self.lap > 0 && (lap - self.lap - 2) as i64 > now.since(self.since) / LAP_MIN
-    }
 }
 
 /// A pass through the pit lane that `pit` tells of.
@@ -413,9 +386,13 @@ fn fact(driver_number: i32, place: Place, stint: &StintState, next: Option<&(Pla
         is_same_set: false,
     };
     fact.tyre_age = age(&fact);
-    if let Some(first) = leapt_to.filter(|leapt_to| place.in_lap.is_none() && lap_start.is_some_and(|start| start < *leapt_to)) {
+    let was_joined = |start: Option<i32>| leapt_to.filter(|leapt_to| start.is_some_and(|start| start <= *leapt_to));
+    if let Some(first) = was_joined(lap_start).filter(|_| place.in_lap.is_none()) {
         fact.tyre_age = age(&facts::Stint { lap_start: Some(first), ..fact.clone() });
         (fact.lap_start, fact.tyre_age_at_start) = (None, None);
+    }
+    if next.is_some_and(|(place, after)| place.in_lap.is_none() && was_joined(after.start()).is_some()) {
+        (fact.lap_end, fact.tyre_age) = (None, None);
     }
     fact
 }
@@ -513,18 +490,19 @@ impl Handle<Pit> for StintsOperator {
             // `pit_stops` refuses it.
             return;
         }
+        let exited_at = exited_at(document, context.now());
         let lane = document.lane_duration.or(document.pit_duration).filter(|seconds| *seconds > 0.0);
         let lane_us = lane.map(|seconds| (seconds * 1e6).round() as i64);
         let car = state.cars.entry(document.driver_number);
         let cause = context.seq();
-        let pass = car.of_documents.entry(document.lap_number).or_insert(Pass { cause, exited_at: document.date, ..Pass::default() });
-        if document.date.since(pass.exited_at) >= SAME_PASS && pass.stood == Some(false) {
+        let pass = car.of_documents.entry(document.lap_number).or_insert(Pass { cause, exited_at, ..Pass::default() });
+        if exited_at.since(pass.exited_at) >= SAME_PASS && pass.stood == Some(false) {
             // A later pass on the same lap.
             pass.stood = None;
         }
-        if document.date >= pass.exited_at {
-            pass.exited_at = document.date;
-            pass.entered_at = lane_us.map(|lane_us| document.date.plus(-lane_us)).or(pass.entered_at);
+        if exited_at >= pass.exited_at {
+            pass.exited_at = exited_at;
+            pass.entered_at = lane_us.map(|lane_us| exited_at.plus(-lane_us)).or(pass.entered_at);
         }
         if document.stop_duration.is_some_and(|seconds| seconds > 0.0) {
             pass.stood = Some(true);
@@ -878,8 +856,13 @@ mod tests {
         bench.arrive(191, Sample::from(version(2, Some((2, 48)), None, Some(7))));
         bench.arrive(80_000, begins(49, false));
         bench.arrive(80_001, Sample::from(version(2, Some((2, 49)), None, Some(7))));
-        let stint = &standing(&bench)[&2];
-        assert_eq!((stint.lap_start, stint.lap_end, stint.tyre_age_at_start, stint.tyre_age), (None, Some(49), None, Some(9)));
+        let known = |stint: &facts::Stint| (stint.lap_start, stint.lap_end, stint.tyre_age_at_start, stint.tyre_age);
+        assert_eq!(known(&standing(&bench)[&2]), (None, Some(49), None, Some(9)));
+        // Another car's came as two, of which the second begins with the lap leapt to.
+        bench.arrive(80_002, Sample::from(version(3, Some((48, 49)), None, Some(16))));
+        bench.arrive(80_003, Sample::from(version(2, Some((2, 47)), None, None)));
+        let said = standing(&bench);
+        assert_eq!([2, 3].map(|number| known(&said[&number])), [(None, None, None, None), (None, Some(49), None, Some(18))]);
     }
 
     #[test]

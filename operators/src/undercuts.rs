@@ -4,7 +4,8 @@
 //! Rules:
 //! * Car behind stops first: an undercut, told as soon as its stop is known. Car ahead stops first and the car behind goes on for a lap or
 //!   more: an overcut, told when the car behind stops, since staying out alone shows no intention.
-//! * The two are on the leader's lap and at most [`UndercutsOperator::interval_ms_max`] apart when the first begins to brake for the pit lane.
+//! * The two are on the leader's lap and at most [`UndercutsOperator::interval_ms_max`] apart when the first begins to brake for the pit
+//!   lane.
 //! * Who is ahead when the second of them has completed its out-lap has won: the car that tried to pass, or the other.
 //! * `VOID`, nobody can tell: both stopped on one lap; the other car did not stop within [`UndercutsOperator::answer_laps_max`] laps; it
 //!   never completed its out-lap; either stop served a penalty; or the race was slowed or stopped meanwhile, when stops cost less.

@@ -21,7 +21,7 @@ use std::path::Path;
 use anyhow::Result;
 use pitwall_engine::limits::Limits;
 use pitwall_engine::session::{Output, RawRecord, Session};
-use pitwall_schemas::codec::Fact;
+use pitwall_schemas::codec::{Avro, Fact};
 use pitwall_schemas::facts::{PitPassKind, PitStop, Timing};
 use pitwall_schemas::raw::Sample;
 use pitwall_schemas::shared::{Compound, KnownAtQuality};

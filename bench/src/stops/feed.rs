@@ -153,9 +153,7 @@ impl Writer<'_> {
     fn laps(&mut self, driver_number: i32, car: &Car, begins: &BTreeMap<i32, f64>, exits: &BTreeMap<i32, f64>) -> Result<()> {
         for number in 1..=car.laps.keys().max().copied().unwrap_or(0) {
             let begin = begins[&number];
-            let lap = |is_pit_out_lap: bool, begin: Micros| {
-                json!({"driver_number": driver_number, "lap_number": number, "date_start": begin.to_string(), "is_pit_out_lap": is_pit_out_lap})
-            };
+            let lap = |is_pit_out_lap: bool, begin: Micros| json!({"driver_number": driver_number, "lap_number": number, "date_start": begin.to_string(), "is_pit_out_lap": is_pit_out_lap});
             let date = self.at(begin);
             self.send(begin + 0.4, Collection::Laps, lap(false, date))?;
             let Some(timed) = car.laps.get(&number) else { continue };
@@ -165,7 +163,7 @@ impl Writer<'_> {
             let mut whole = lap(timed.is_pit_out_lap, date);
             whole["lap_duration"] = json!(timed.seconds);
             for (name, sector) in ["duration_sector_1", "duration_sector_2", "duration_sector_3"].iter().zip(timed.sectors) {
-                whole[*name] = if sector.is_finite() { json!(sector) } else { Value::Null };
+                whole[*name] = json!(sector);
             }
             self.send(begin + timed.seconds + 0.6, Collection::Laps, whole)?;
         }
@@ -192,7 +190,7 @@ impl Writer<'_> {
                 self.send(told_at, Collection::Stints, version(arrival, now, compound))?;
             }
             let next = arrivals.get(index + 1).map_or(f64::MAX, |next| next.at);
-            for (number, begin) in begins.range(now + 1..=last_lap) {
+            for (number, begin) in begins.range(now + 1..).take_while(|(number, _)| **number <= last_lap) {
                 let at = begin + 0.45;
                 if at > arrival.at && at < next {
                     let compound = if at < told_at { "UNKNOWN" } else { compound };

@@ -47,7 +47,7 @@ pub(crate) struct Car {
 #[derive(Debug, Clone)]
 pub(crate) struct Lap {
     pub(crate) seconds: f64,
-    pub(crate) sectors: [f64; 3],
+    pub(crate) sectors: [Option<f64>; 3],
     pub(crate) is_pit_out_lap: bool,
     pub(crate) stint_number: i32,
 }
@@ -101,7 +101,9 @@ impl Race {
             return if pass.is_listed_stop { Truth::Stop } else { Truth::LeftOut("neither list nor stints tell") };
         };
         let after = &car.stints[&number];
-        let Some((_, before)) = car.stints.range(..number).next_back() else { return Truth::LeftOut("the set before is not in the history") };
+        let Some((_, before)) = car.stints.range(..number).next_back() else {
+            return Truth::LeftOut("the set before is not in the history");
+        };
         let reached = before.age_at_start + after.first - before.first;
         let apart = (after.age_at_start - reached).abs();
         match (pass.is_listed_stop, before.compound == after.compound) {
@@ -116,7 +118,7 @@ impl Race {
     }
 
     /// The compounds that a car can have had at the end of a lap; `None` when the history does not tell.
-    pub(crate) fn compounds(&self, car: &Car, lap_number: i32) -> Option<BTreeSet<&str>> {
+    pub(crate) fn compounds<'a>(&self, car: &'a Car, lap_number: i32) -> Option<BTreeSet<&'a str>> {
         let stint_number = car.laps.get(&lap_number)?.stint_number;
         let stint = car.stints.get(&stint_number)?;
         let before = car.stints.range(..stint_number).next_back();
@@ -134,7 +136,8 @@ impl Race {
             // The car crosses the line behind its box: the set before and the one after are both right.
             let after = self.stint_after(car, lap_number);
             let before = car.stints.range(..after?).next_back().map(|(_, stint)| stint);
-            compounds.extend(before.into_iter().chain(after.and_then(|number| car.stints.get(&number))).map(|stint| stint.compound.as_str()));
+            compounds
+                .extend(before.into_iter().chain(after.and_then(|number| car.stints.get(&number))).map(|stint| stint.compound.as_str()));
             before?;
         }
         Some(compounds)
@@ -203,7 +206,11 @@ fn read_laps(path: &Path) -> Result<Vec<Race>> {
     for row in reader.get_row_iter(Some(projection))? {
         let row = row?;
         let long = |name: &str| Ok::<_, anyhow::Error>(row.get_long(at(name)?)?);
-        let double = |name: &str| Ok::<_, anyhow::Error>(row.get_double(at(name)?)?);
+        let double = |name: &str| {
+            let place = at(name)?;
+            Ok::<_, anyhow::Error>(if row.is_null(place)? { None } else { Some(row.get_double(place)?) })
+        };
+        let known = |name: &str| double(name)?.with_context(|| format!("a lap without {name}"));
         let text = |name: &str| Ok::<_, anyhow::Error>(row.get_string(at(name)?)?.clone());
         let session_key = long("session_key")? as i32;
         let race = races.entry(session_key).or_default();
@@ -212,15 +219,15 @@ fn read_laps(path: &Path) -> Result<Vec<Race>> {
         let car = race.cars.entry(long("driver_number")? as i32).or_default();
         let stint_number = long("stint_number")? as i32;
         let lap = Lap {
-            seconds: double("lap_duration")?,
+            seconds: known("lap_duration")?,
             sectors: [double("duration_sector_1")?, double("duration_sector_2")?, double("duration_sector_3")?],
             is_pit_out_lap: row.get_bool(at("is_pit_out_lap")?)?,
             stint_number,
         };
         let stint = Stint {
             compound: text("compound")?,
-            first: double("stint_lap_start")? as i32,
-            last: double("stint_lap_end")? as i32,
+            first: known("stint_lap_start")? as i32,
+            last: known("stint_lap_end")? as i32,
             age_at_start: long("tyre_age_at_start")? as i32,
         };
         car.laps.insert(long("lap_number")? as i32, lap);
@@ -234,7 +241,8 @@ fn folder_of(race: &Race, f1db: &Path) -> Result<PathBuf> {
     let races = f1db.join(format!("src/data/seasons/{}/races", race.season));
     for folder in std::fs::read_dir(&races).with_context(|| races.display().to_string())? {
         let folder = folder?.path();
-        let date = entries(&folder.join("race.yml"))?.into_iter().find_map(|mut entry| entry.remove("date")).context("a race has a date")?;
+        let date =
+            entries(&folder.join("race.yml"))?.into_iter().find_map(|mut entry| entry.remove("date")).context("a race has a date")?;
         let day: Micros = format!("{date}T23:59:59+00:00").parse()?;
         if (0..4 * 86_400 * Micros::SECOND).contains(&day.since(race.meeting_starts_at)) {
             return Ok(folder);

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use self_contained::{Named, self_contained};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn main() {
     println!("cargo::rerun-if-changed=avsc");
@@ -208,6 +208,10 @@ fn generate_record(code: &mut String, schema: &Value, from_json: bool) {
     let _ = writeln!(body, "#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]\npub struct {name} {{");
     for (field, kind) in &typed {
         docs(&mut body, "    ", field);
+        // A field that came later: JSON that an earlier version wrote is without it.
+        if field.get("default").is_some_and(is_empty) {
+            body.push_str("    #[serde(default)]\n");
+        }
         let _ = writeln!(body, "    pub {}: {kind},", text(field, "name"));
     }
     let _ = writeln!(
@@ -261,6 +265,11 @@ fn generate_openf1(body: &mut String, name: &str, typed: &[(&Value, String)]) {
         generate_channel(body, field, kind);
     }
     let _ = writeln!(body, "}}");
+}
+
+/// Whether a schema's default is what its Rust type's default is.
+fn is_empty(default: &Value) -> bool {
+    default.is_null() || *default == json!(false) || *default == json!(0) || *default == json!([])
 }
 
 /// The expression that reads a field of `document`.

@@ -124,7 +124,9 @@ fn cells(row: &Timing) -> [String; 13] {
             CarState::Running => "",
             CarState::InPit => "in pit",
             CarState::PitOut => "pit out",
+            CarState::Stopped => "stopped",
             CarState::Retired => "retired",
+            CarState::DidNotStart => "did not start",
             CarState::Finished => "finished",
         }
         .to_owned(),

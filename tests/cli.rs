@@ -132,7 +132,7 @@ fn a_backtest_leaves_a_manifest_with_hashes_and_shows_order_laps_fastest_laps_an
     for hash in ["graph_hash", "input_hash", "facts_hash", "source_id"] {
         assert_eq!(manifest[hash].as_str().unwrap().len(), 64, "{hash}");
     }
-    assert_eq!(manifest["samples"], 871_005);
+    assert_eq!(manifest["samples"], 870_167);
     assert!(manifest["samples_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(manifest["incomplete"], Value::Null);
     let words: Vec<Vec<&str>> = DUTCH.1.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -188,7 +188,8 @@ fn neither_jobs_nor_batch_size_nor_format_changes_the_hashes() {
     let [lines, parquet] = ["2/small", "3/small"].map(|run| folder.path().join(run));
     for run in [&lines, &parquet] {
         let checks = pitwall(["verify", text(run), "--restarts", "0"]).succeeds();
-        assert!(checks.contains(&format!("fact files  {}", expected["facts_hash"].as_str().unwrap())), "{checks}");
+        let files = checks.lines().find(|line| line.contains("fact files")).unwrap();
+        assert!(files.contains(expected["facts_hash"].as_str().unwrap()), "{checks}");
         pitwall(["compare", text(&folder.path().join("alone")), text(run)]).succeeds();
     }
     pitwall(["compare", text(&lines), text(&parquet)]).succeeds();

@@ -46,7 +46,7 @@ fn every_operator_of_the_graph_has_a_row() {
 #[test]
 fn every_row_names_a_file_of_tests() {
     for row in table("# Derivations") {
-        assert_eq!(row.len(), 6, "{row:?}");
+        assert_eq!(row.len(), 8, "{row:?}");
         for file in code(&row[5]) {
             assert!(read(&format!("tests/{file}.rs")).contains("#[test]"), "{file}");
         }
@@ -65,11 +65,12 @@ fn each_of_the_25_cases_has_a_test_that_names_it() {
         assert!(!tests.is_empty(), "{row:?}");
         for test in tests {
             let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{test} names no file"));
-            let operator = format!("operators/src/{file}.rs");
-            let is_operators = Path::new(env!("CARGO_MANIFEST_DIR")).join(&operator).exists();
-            let source = read(&if is_operators { operator } else { format!("tests/{file}.rs") });
+            // An operator's tests stand in its file, or in a file of its folder.
+            let places = [format!("operators/src/{file}/tests.rs"), format!("operators/src/{file}.rs"), format!("tests/{file}.rs")];
+            let exists = |place: &&String| Path::new(env!("CARGO_MANIFEST_DIR")).join(place).exists();
+            let source = read(places.iter().find(exists).unwrap_or_else(|| panic!("{test} names no file")));
             let (before, _) =
-                source.split_once(&format!("    fn {name}(")).unwrap_or_else(|| panic!("case {}: there is no test {test}", row[0]));
+                source.split_once(&format!("fn {name}(")).unwrap_or_else(|| panic!("case {}: there is no test {test}", row[0]));
             let (_, head) = before.rsplit_once("\n\n").unwrap();
             assert!(head.contains("#[test]"), "{test} is no test");
             // `/// Case 12: why`, `/// Cases 3 and 4.`
@@ -91,7 +92,8 @@ struct Counts {
     degradations: BTreeSet<(i32, i32)>,
     battles: BTreeMap<i32, Option<BattleEnd>>,
     undercuts: BTreeMap<(i32, i32, i32), UndercutOutcome>,
-    events: BTreeMap<&'static str, usize>,
+    /// Kinds of the events that stand, by number.
+    events: BTreeMap<i32, &'static str>,
     readings: usize,
     winner: Option<(i32, f64)>,
 }
@@ -123,7 +125,7 @@ impl Counts {
             if matches!(fact.kind.name, "telemetry" | "timing" | "gaps" | "laps" | "positions") {
                 continue;
             }
-            let (_, mut body) = fact.header().unwrap();
+            let (header, mut body) = fact.header().unwrap();
             match FactBody::decode(fact.kind.name, &mut body).unwrap().unwrap() {
                 FactBody::Drivers(driver) => {
                     self.cars.insert(driver.driver_number);
@@ -135,7 +137,8 @@ impl Counts {
                 }
                 FactBody::RaceClock(clock) => self.laps_completed = clock.laps_completed,
                 FactBody::Degradation(line) => {
-                    self.degradations.insert((line.driver_number, line.stint_number));
+                    let stint = (line.driver_number, line.stint_number);
+                    let _ = if header.withdrawn { self.degradations.remove(&stint) } else { self.degradations.insert(stint) };
                 }
                 FactBody::Battles(battle) => {
                     assert_eq!(battle.phase == BattlePhase::Ended, battle.end.is_some());
@@ -143,9 +146,10 @@ impl Counts {
                 }
                 FactBody::Undercuts(attempt) => {
                     let pair = (attempt.driver_number, attempt.driver_number_ahead, attempt.lap_number);
-                    self.undercuts.insert(pair, attempt.outcome);
+                    let _ = if header.withdrawn { self.undercuts.remove(&pair) } else { self.undercuts.insert(pair, attempt.outcome) };
                 }
-                FactBody::RaceEvents(event) => *self.events.entry(event.kind.symbol()).or_default() += 1,
+                FactBody::RaceEvents(event) if header.withdrawn => drop(self.events.remove(&event.event_number)),
+                FactBody::RaceEvents(event) => drop(self.events.insert(event.event_number, event.kind.symbol())),
                 FactBody::Probability(fact) => self.winner = fact.cars.first().map(|car| (car.driver_number, car.probability)),
                 _ => {}
             }
@@ -201,8 +205,9 @@ fn the_counts_of_the_page_are_those_of_the_sessions() {
     let ends = |end: BattleEnd| dutch.battles.values().filter(|other| **other == Some(end)).count();
     let undercuts = |outcome: UndercutOutcome| dutch.undercuts.values().filter(|other| **other == outcome).count();
     let (winner, probability) = dutch.winner.unwrap();
-    let events: Vec<String> =
-        dutch.events.iter().map(|(kind, count)| format!("{} {count}", kind.to_lowercase().replace('_', " "))).collect();
+    let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    dutch.events.values().for_each(|kind| *by_kind.entry(kind).or_default() += 1);
+    let events: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{} {count}", kind.to_lowercase().replace('_', " "))).collect();
     let cells = [
         (
             "drivers",
@@ -229,7 +234,7 @@ fn the_counts_of_the_page_are_those_of_the_sessions() {
                 of(&|counts| Some(counts.degradations.len().to_string()).filter(|_| !counts.degradations.is_empty()))
             ),
         ),
-        ("probability", format!("D: {} facts; the last gives car {winner}, which won, {probability:.3}", dutch.facts("probability"))),
+        ("probability", format!("D: {} facts; the last gives car {winner}, which won, {probability:.0}", dutch.facts("probability"))),
         ("weather", format!("changes of readings: {}", of_documents("weather", "weather"))),
         (
             "telemetry",
@@ -265,7 +270,7 @@ fn the_counts_of_the_page_are_those_of_the_sessions() {
                 undercuts(UndercutOutcome::Open),
             ),
         ),
-        ("race_events", format!("D: {}: {}", dutch.facts("race_events"), events.join(", "))),
+        ("race_events", format!("D: {}: {}", dutch.events.len(), events.join(", "))),
     ];
     let rows = table("# Derivations");
     let mut wrong = Vec::new();

@@ -62,7 +62,11 @@ fn run(mut archive: Archive, keeps: impl Fn(&Sample) -> bool) -> (Said, Vec<Pit>
                     let place = EstimatedPlace::decode(&mut body).unwrap();
                     said.places.insert((place.driver_number, place.lap_number), (header.event_time, place));
                 }
-                name if name == PositionCheck::KIND => said.checks.push(PositionCheck::decode(&mut body).unwrap()),
+                name if name == PositionCheck::KIND => {
+                    let check = PositionCheck::decode(&mut body).unwrap();
+                    // Those of a lap's end are counted; a disputed place is said besides.
+                    said.checks.extend(Some(check).filter(|check| !check.is_under_way));
+                }
                 name if name == PitPass::KIND => said.passes.push(PitPass::decode(&mut body).unwrap()),
                 name if name == Lap::KIND => {
                     let lap = Lap::decode(&mut body).unwrap();

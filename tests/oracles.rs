@@ -43,9 +43,10 @@ fn facts<F: Fact>(mut archive: Archive) -> Vec<(FactHeader, F)> {
     facts
 }
 
-/// The last fact about each thing.
+/// The last fact about each thing, where it was not taken back.
 fn latest<F: Fact, K: Ord>(facts: Vec<(FactHeader, F)>, key: impl Fn(&F) -> K) -> BTreeMap<K, F> {
-    facts.into_iter().map(|(_, fact)| (key(&fact), fact)).collect()
+    let newest: BTreeMap<K, (bool, F)> = facts.into_iter().map(|(header, fact)| (key(&fact), (header.withdrawn, fact))).collect();
+    newest.into_iter().filter(|(_, (is_withdrawn, _))| !is_withdrawn).map(|(key, (_, fact))| (key, fact)).collect()
 }
 
 /// Rows of OpenF1's laps, each as column name to text.

@@ -89,11 +89,14 @@ impl Played {
     }
 
     fn laps(&self) -> BTreeMap<(i32, i32), Lap> {
-        let laps = self.facts.iter().filter_map(|(_, fact)| match fact {
-            FactBody::Laps(lap) => Some(((lap.driver_number, lap.lap_number), lap.clone())),
-            _ => None,
-        });
-        laps.collect()
+        let mut laps = BTreeMap::new();
+        for (header, fact) in &self.facts {
+            if let FactBody::Laps(lap) = fact {
+                let key = (lap.driver_number, lap.lap_number);
+                let _ = if header.withdrawn { laps.remove(&key) } else { laps.insert(key, lap.clone()) };
+            }
+        }
+        laps
     }
 
     /// Laps that race control has deleted.
@@ -355,6 +358,7 @@ fn a_join_in_mid_race_declares_what_it_missed_and_invents_nothing() {
     );
     assert_eq!(played.order(Basis::Provisional), Vec::<i32>::new());
     let lines = played.classification(Basis::Provisional);
+    assert!(lines.values().all(|(_, line)| line.is_classified == Some(true)), "all took the flag with nine tenths of the leader's laps");
     // Both stewards' penalties came after the flag and were never served.
     assert_eq!([18, 87].map(|car| lines[&car].1.penalty_seconds), [5, 5]);
     // 58 laps are three quarters of most races, not of all, and no document names the circuit.

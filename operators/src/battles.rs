@@ -7,7 +7,10 @@
 //!   neither slowed nor stopped nor over, and not on lap 1, when everybody is that close.
 //! * It ends when the car behind comes past or another car comes between; when as many measurements running were above; when the race is
 //!   slowed or stopped; and when the car behind finishes.
-//! * That either car was in the pit lane then, or retired, becomes known later: the end is corrected.
+//! * That either car was in the pit lane then, or retired, becomes known later, and may prove wrong: the end is corrected. Of a swap that
+//!   ended a battle, why the two swapped decides ([`overtakes`](crate::overtakes)); one that was a correction was no pass.
+//! * Nothing is measured to or from a place that is disputed ([`positions`](crate::positions)). A battle for a place is withdrawn when the
+//!   place becomes disputed on the lap on which either car came to it.
 //! * The closing rate is the slope of a straight line through the intervals of the last lap (least squares), times that lap.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::in_order;
+use crate::overtakes::{PIT_ENTRY_MS, PIT_EXIT_MS};
 use crate::pit_stops::neutralisation;
 
 /// Newest measurements of an interval kept, for the closing rate: a lap and more.
@@ -36,13 +40,15 @@ pub struct BattlesOperator {
     pub interval_ms_max: i32,
     /// Measurements running that begin a battle, or end it.
     pub measurements_min: usize,
-    /// How long before a way through the pit lane a battle may have ended because of it, ms.
-    pub pit_margin_ms: i64,
+    /// How long before the entry into the pit lane a battle may have ended because of it, ms.
+    pub pit_entry_ms: i64,
+    /// How long after the exit, ms.
+    pub pit_exit_ms: i64,
 }
 
 impl Default for BattlesOperator {
     fn default() -> Self {
-        Self { interval_ms_max: 1_000, measurements_min: 3, pit_margin_ms: 5_000 }
+        Self { interval_ms_max: 1_000, measurements_min: 3, pit_entry_ms: PIT_ENTRY_MS, pit_exit_ms: PIT_EXIT_MS }
     }
 }
 
@@ -63,6 +69,9 @@ pub struct State {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
     place: Option<i32>,
+    /// The lap on which it came to its place.
+    place_lap: Option<i32>,
+    is_disputed: bool,
     lap_number: Option<i32>,
     last_lap_ms: Option<i32>,
     laps_behind: Option<i32>,
@@ -73,6 +82,9 @@ struct Car {
     close: usize,
     apart: usize,
     battle: Option<Battle>,
+    /// What was last said of the battle, and because of what.
+    issued: Option<Issued>,
+    causes: Vec<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -87,9 +99,22 @@ struct Ended {
     battle: Battle,
     at: Micros,
     causes: Vec<u64>,
-    /// The swap that ended it.
-    overtake: Option<i32>,
+    /// The swap that ended it, and whether it was one of the two.
+    overtake: Option<(i32, bool)>,
+    /// How it ended as far as known before a way through the pit lane explained it.
+    without_pit: Option<BattleEnd>,
     issued: Issued,
+}
+
+/// How a battle ended with a swap, by why the two cars of the swap changed places; `is_pass` when they are those of the battle.
+const fn end_with(cause: OvertakeCause, is_pass: bool) -> BattleEnd {
+    match cause {
+        OvertakeCause::Retirement => BattleEnd::Retirement,
+        OvertakeCause::Pit | OvertakeCause::Penalty => BattleEnd::Pit,
+        OvertakeCause::SafetyCarRestart => BattleEnd::Neutralisation,
+        OvertakeCause::OnTrack | OvertakeCause::Lap1 | OvertakeCause::OffTrack | OvertakeCause::Lapping if is_pass => BattleEnd::Overtake,
+        _ => BattleEnd::OtherCar,
+    }
 }
 
 impl Car {
@@ -128,7 +153,7 @@ impl State {
     }
 
     /// Ends the battle of the car behind, if it is in one.
-    fn end(&mut self, driver_number: i32, end: BattleEnd, overtake: Option<i32>, context: &mut Context<'_, Battle>) {
+    fn end(&mut self, driver_number: i32, end: BattleEnd, overtake: Option<(i32, bool)>, context: &mut Context<'_, Battle>) {
         let Some(car) = self.cars.get_mut(driver_number) else { return };
         let causes = in_order(car.measurements.back().map(|newest| newest.cause).into_iter().chain(context.causes().to_vec()).map(Some));
         let battle = car.battle.take();
@@ -140,13 +165,36 @@ impl State {
         if self.ended.len() >= ENDED_MAX {
             self.ended.pop_front();
         }
-        self.ended.push_back(Ended { battle, at, causes, overtake, issued });
+        self.ended.push_back(Ended { battle, at, causes, overtake, without_pit: None, issued });
     }
 
-    /// Says anew how battles ended for which `is_meant` holds.
-    fn correct(&mut self, end: BattleEnd, is_meant: impl Fn(&Ended) -> bool, context: &mut Context<'_, Battle>) {
+    /// Takes back every battle that the car is in.
+    fn withdraw(&mut self, driver_number: i32, context: &mut Context<'_, Battle>) {
         let reason = context.causes().to_vec();
-        for ended in self.ended.iter_mut().filter(|ended| ended.battle.end != Some(end) && is_meant(ended)) {
+        let is_in = |battle: &Battle| [battle.driver_number, battle.driver_number_ahead].contains(&driver_number);
+        for (_, car) in self.cars.iter_mut().filter(|(_, car)| car.battle.as_ref().is_some_and(is_in)) {
+            let Some((battle, issued)) = car.battle.take().zip(car.issued) else { continue };
+            let causes = in_order(car.causes.iter().chain(&reason).map(|cause| Some(*cause)));
+            context.draft(battle).because(&causes).withdrawing(issued).emit();
+            car.forget();
+        }
+    }
+
+    /// Whether the place of the car, or that of the car ahead of it, is disputed.
+    fn is_disputed(&self, driver_number: i32) -> bool {
+        let Some(car) = self.cars.get(driver_number) else { return false };
+        let ahead = car.place.and_then(|place| self.order.get(&(place - 1)));
+        car.is_disputed || ahead.and_then(|ahead| self.cars.get(*ahead)).is_some_and(|ahead| ahead.is_disputed)
+    }
+
+    /// Says anew how battles ended for which `end_of` knows it better.
+    fn correct(&mut self, end_of: impl Fn(&Ended) -> Option<BattleEnd>, context: &mut Context<'_, Battle>) {
+        let reason = context.causes().to_vec();
+        for ended in &mut self.ended {
+            let Some(end) = end_of(ended).filter(|end| ended.battle.end != Some(*end)) else { continue };
+            if end == BattleEnd::Pit {
+                ended.without_pit = ended.battle.end;
+            }
             ended.battle.end = Some(end);
             ended.causes = in_order(ended.causes.iter().chain(&reason).map(|cause| Some(*cause)));
             let draft = context.draft(ended.battle.clone()).because(&ended.causes).at(ended.at).correcting(Some(ended.issued));
@@ -155,6 +203,9 @@ impl State {
     }
 
     fn measure(&mut self, operator: &BattlesOperator, driver_number: i32, measurement: Measurement, context: &mut Context<'_, Battle>) {
+        if self.is_disputed(driver_number) {
+            return;
+        }
         let ahead = self.ahead_of(driver_number);
         let may_begin = !self.is_slowed && !self.is_finished;
         let Some(car) = self.cars.get_mut(driver_number) else { return };
@@ -204,8 +255,8 @@ impl State {
             end: None,
         };
         car.battle = Some(battle.clone());
-        let causes = in_order(of_battle.iter().map(|measurement| Some(measurement.cause)));
-        context.emit_because(&causes, battle);
+        car.causes = in_order(of_battle.iter().map(|measurement| Some(measurement.cause)));
+        car.issued = Some(context.emit_because(&car.causes, battle));
     }
 }
 
@@ -216,7 +267,7 @@ fn newest_cause(context: &Context<'_, Battle>) -> u64 {
 
 impl Operator for BattlesOperator {
     const NAME: &'static str = "battles";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Output = Battle;
     type State = State;
 
@@ -224,15 +275,22 @@ impl Operator for BattlesOperator {
         vec![
             ("interval_ms_max", self.interval_ms_max.to_string()),
             ("measurements_min", self.measurements_min.to_string()),
-            ("pit_margin_ms", self.pit_margin_ms.to_string()),
+            ("pit_entry_ms", self.pit_entry_ms.to_string()),
+            ("pit_exit_ms", self.pit_exit_ms.to_string()),
         ]
     }
 }
 
 impl Handle<Position> for BattlesOperator {
-    fn apply(&self, state: &mut State, position: &Position, _context: &mut Context<'_, Battle>) {
-        state.cars.entry(position.driver_number).place = Some(position.position);
-        state.order.insert(position.position, position.driver_number);
+    fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Battle>) {
+        let car = state.cars.entry(position.driver_number);
+        car.is_disputed = position.disputed;
+        if car.place != Some(position.position) {
+            (car.place, car.place_lap) = (Some(position.position), car.lap_number);
+            state.order.insert(position.position, position.driver_number);
+        } else if position.disputed && car.place_lap == car.lap_number {
+            state.withdraw(position.driver_number, context);
+        }
     }
 }
 
@@ -250,9 +308,9 @@ impl Handle<Overtake> for BattlesOperator {
     fn apply(&self, state: &mut State, overtake: &Overtake, context: &mut Context<'_, Battle>) {
         let Overtake { overtake_number, overtaking_driver_number: front, overtaken_driver_number: behind, cause, .. } = *overtake;
         if overtake_number <= state.overtakes {
-            if cause == OvertakeCause::Retirement {
-                state.correct(BattleEnd::Retirement, |ended| ended.overtake == Some(overtake_number), context);
-            }
+            let cause = if context.is_withdrawn() { OvertakeCause::Correction } else { cause };
+            let with_it = |ended: &Ended| ended.overtake.filter(|(number, _)| *number == overtake_number);
+            state.correct(|ended| with_it(ended).map(|(_, is_pass)| end_with(cause, is_pass)), context);
             return;
         }
         state.overtakes = overtake_number;
@@ -261,11 +319,11 @@ impl Handle<Overtake> for BattlesOperator {
             state.cars.iter().filter(is_of_battle).map(|(driver_number, car)| (driver_number, car.ahead)).collect();
         for (driver_number, ahead) in in_battle {
             if (driver_number, ahead) == (front, Some(behind)) {
-                state.end(driver_number, BattleEnd::Overtake, Some(overtake_number), context);
+                state.end(driver_number, end_with(cause, true), Some((overtake_number, true)), context);
             } else if [front, behind].iter().any(|car| *car == driver_number || Some(*car) == ahead)
                 && state.ahead_of(driver_number) != ahead
             {
-                state.end(driver_number, BattleEnd::OtherCar, Some(overtake_number), context);
+                state.end(driver_number, end_with(cause, false), Some((overtake_number, false)), context);
             }
         }
     }
@@ -274,10 +332,13 @@ impl Handle<Overtake> for BattlesOperator {
 impl Handle<PitStop> for BattlesOperator {
     fn apply(&self, state: &mut State, stop: &PitStop, context: &mut Context<'_, Battle>) {
         let Some(entered_at) = stop.entered_at else { return };
-        let margin = self.pit_margin_ms * 1_000;
-        let in_lane = entered_at.plus(-margin)..=stop.exited_at.plus(margin);
+        let in_lane = entered_at.plus(-self.pit_entry_ms * 1_000)..=stop.exited_at.plus(self.pit_exit_ms * 1_000);
         let is_of = |battle: &Battle| [battle.driver_number, battle.driver_number_ahead].contains(&stop.driver_number);
-        state.correct(BattleEnd::Pit, |ended| is_of(&ended.battle) && in_lane.contains(&ended.at), context);
+        let is_meant = |ended: &Ended| is_of(&ended.battle) && in_lane.contains(&ended.at);
+        if context.is_withdrawn() {
+            return state.correct(|ended| ended.without_pit.filter(|_| is_meant(ended)), context);
+        }
+        state.correct(|ended| is_meant(ended).then_some(BattleEnd::Pit), context);
         let is_over = |(_, car): &(i32, &Car)| car.battle.as_ref().is_some_and(|battle| is_of(battle) && battle.began_at < entered_at);
         let over: Vec<i32> = state.cars.iter().filter(is_over).map(|(driver_number, _)| driver_number).collect();
         for driver_number in over {
@@ -288,6 +349,9 @@ impl Handle<PitStop> for BattlesOperator {
 
 impl Handle<Lap> for BattlesOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, Battle>) {
+        if context.is_withdrawn() {
+            return;
+        }
         let car = state.cars.entry(lap.driver_number);
         let is_of_now = car.lap_number == Some(lap.lap_number);
         let is_next = car.lap_number.is_none_or(|newest| lap.lap_number > newest);
@@ -303,7 +367,8 @@ impl Handle<Lap> for BattlesOperator {
         if let Some(battle) = car.battle.as_mut().filter(|_| is_next) {
             (battle.phase, battle.lap_number) = (BattlePhase::GoesOn, Some(lap.lap_number));
             let causes = car.measurements.back().map(|newest| newest.cause).into_iter().chain(context.causes().to_vec());
-            context.emit_because(&in_order(causes.map(Some)), battle.clone());
+            car.causes = in_order(causes.map(Some));
+            car.issued = Some(context.emit_because(&car.causes, battle.clone()));
         }
     }
 }
@@ -325,7 +390,7 @@ impl Handle<TrackStatus> for BattlesOperator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, interval, lap, pit, position, race_control};
+    use crate::testing::{Bench, Disputes, WithdrawsPasses, at_ms, driver, interval, lap, pit, position, race_control};
     use pitwall_schemas::codec::Reading;
     use pitwall_schemas::raw::{self, Pit, RaceControl, Sample};
 
@@ -514,5 +579,97 @@ mod tests {
             bench.arrive(second * 1_000, gap(16, Reading::Text("+1 LAP".into())));
         }
         assert!(facts(&bench).is_empty());
+    }
+
+    #[test]
+    fn a_battle_that_ended_with_a_retirement_ended_with_a_pass_when_the_car_goes_on() {
+        let mut bench = battle();
+        order(&mut bench, 1_022, &[4, 1, 16]);
+        for lap_number in 11..=13 {
+            let second = 1_000 + 80 * i64::from(lap_number - 10);
+            for driver_number in [4, 16] {
+                let begun = raw::Lap { date_start: Some(at_ms(second * 1_000)), ..lap(driver_number, lap_number) };
+                bench.arrive(second * 1_000, Sample::from(begun));
+            }
+        }
+        let begun = raw::Lap { date_start: Some(at_ms(1_250_000)), ..lap(1, 11) };
+        bench.arrive(1_250_000, Sample::from(begun));
+        let ends: Vec<_> = facts(&bench).into_iter().filter_map(|fact| fact.end).collect();
+        assert_eq!(ends, [BattleEnd::Overtake, BattleEnd::Retirement, BattleEnd::Overtake]);
+    }
+
+    #[test]
+    fn a_pass_undone_at_once_ended_no_battle_with_a_pass() {
+        let mut bench = battle();
+        order(&mut bench, 1_022, &[4, 1, 16]);
+        order(&mut bench, 1_023, &[1, 4, 16]);
+        assert_eq!(last(&bench).end, Some(BattleEnd::OtherCar));
+    }
+
+    /// A race like [`race`] in which places can be disputed and passes through the pit lane taken back.
+    fn doubtful_race() -> Bench {
+        let mut bench = Bench::new(|graph| {
+            let status = graph.publish(crate::track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>());
+            let laps = graph.publish(crate::laps::LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>().stream(status));
+            let positions = graph.add(crate::positions::PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
+            let positions = graph.add(Disputes, |inputs| inputs.stream(positions).samples::<raw::Driver>());
+            let gaps = graph.publish(crate::gaps::GapsOperator, |inputs| inputs.samples::<raw::Interval>().stream(positions));
+            let stops = graph.add(crate::pit_stops::PitStopsOperator::default(), |inputs| inputs.samples::<Pit>());
+            let stops = graph.add(WithdrawsPasses, |inputs| inputs.stream(stops).samples::<raw::Driver>());
+            let operator = BattlesOperator::default();
+            graph.publish(operator, |inputs| inputs.stream(status).stream(laps).stream(positions).stream(gaps).stream(stops));
+        });
+        order(&mut bench, 1, &[1, 4, 16]);
+        begin(&mut bench, 1_000, 10);
+        bench
+    }
+
+    #[test]
+    fn a_disputed_place_is_not_fought_for() {
+        let mut bench = doubtful_race();
+        bench.arrive(1_005_000, Sample::from(driver(1)));
+        (0..5).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500));
+        assert!(facts(&bench).is_empty());
+        bench.arrive(1_030_000, Sample::from(driver(1)));
+        (0..3).for_each(|number| measure(&mut bench, 1_031 + 4 * number, 510 + number as i32));
+        assert_eq!(facts(&bench).len(), 1);
+    }
+
+    #[test]
+    fn a_battle_for_a_place_taken_on_this_lap_is_withdrawn_when_the_place_becomes_disputed() {
+        let mut bench = doubtful_race();
+        order(&mut bench, 1_005, &[4, 1, 16]);
+        order(&mut bench, 1_008, &[1, 4, 16]);
+        (0..3).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500 + number as i32));
+        bench.arrive(1_030_000, Sample::from(driver(4)));
+        let said = bench.facts::<Battle>();
+        assert_eq!(said.iter().map(|(header, _)| header.withdrawn).collect::<Vec<_>>(), [false, true]);
+        assert_eq!((said[1].0.supersedes, &said[1].1), (Some(said[0].0.fact_seq), &said[0].1));
+    }
+
+    #[test]
+    fn a_battle_outlasts_the_doubt_about_a_place_held_over_a_lap() {
+        let mut bench = doubtful_race();
+        (0..3).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500 + number as i32));
+        begin(&mut bench, 1_080, 11);
+        bench.arrive(1_090_000, Sample::from(driver(1)));
+        measure(&mut bench, 1_092, 1_900);
+        bench.arrive(1_094_000, Sample::from(driver(1)));
+        measure(&mut bench, 1_096, 600);
+        let said = bench.facts::<Battle>();
+        assert!(said.iter().all(|(header, fact)| !header.withdrawn && fact.end.is_none()));
+    }
+
+    #[test]
+    fn a_pass_through_the_pit_lane_that_never_was_ended_no_battle() {
+        let mut bench = doubtful_race();
+        (0..3).for_each(|number| measure(&mut bench, 1_010 + 4 * number, 500 + number as i32));
+        order(&mut bench, 1_020, &[1, 16, 4]);
+        (0..3).for_each(|number| measure(&mut bench, 1_022 + 4 * number, 400 + number as i32));
+        let document = Pit { lane_duration: Some(20.0), ..pit(4, 10, at_ms(1_040_000)) };
+        bench.arrive(1_040_000, Sample::from(document));
+        bench.arrive(1_041_000, Sample::from(driver(4)));
+        let ends: Vec<_> = facts(&bench).into_iter().filter_map(|fact| fact.end).collect();
+        assert_eq!(ends, [BattleEnd::OtherCar, BattleEnd::Pit, BattleEnd::OtherCar]);
     }
 }

@@ -237,23 +237,10 @@ mod tests {
         let mut bench = Bench::new(crate::join);
         bench.arrive(0, {
             let mut session = Session {
-                meeting_key: 1267,
-                session_key: SESSION,
                 session_name: Some("Race".into()),
                 session_type: Some("Race".into()),
-                circuit_key: None,
-                circuit_short_name: None,
-                country_code: None,
-                country_key: None,
-                country_name: None,
-                location: None,
-                date_start: None,
-                date_end: None,
-                gmt_offset: None,
                 year: Some(2025),
-                is_cancelled: None,
-                reconstructed: None,
-                id: None,
+                ..crate::testing::session_at(None, None)
             };
             session.circuit_short_name = Some("Zandvoort".into());
             Sample::from(session)
@@ -284,6 +271,15 @@ mod tests {
         assert_eq!([stands("81"), stands("4"), stands("1")], [(Some(302.0), Some(1)), (Some(300.0), Some(2)), (Some(202.0), Some(4))]);
         assert_eq!(stands("99"), (Some(300.0), Some(2)), "not in the session; equal points share a place");
         assert_eq!(stands("McLaren"), (Some(602.0), Some(1)));
+    }
+
+    #[test]
+    fn a_disqualified_driver_adds_nothing_and_his_teams_sum_stays_known() {
+        let mut bench = race();
+        bench.arrive(3_000, Sample::from(race_control(at_ms(3_000), "FIA STEWARDS: CAR 4 (NOR) DISQUALIFIED - TECHNICAL INFRINGEMENT")));
+        let stands = |name| newest(&bench, name).points_as_it_stands;
+        // Car 81 moves up to the first place.
+        assert_eq!([stands("4"), stands("81"), stands("McLaren")], [Some(275.0), Some(309.0), Some(584.0)]);
     }
 
     #[test]

@@ -2,54 +2,66 @@
 //! from what is known so far, and the official one, which is `session_result`.
 //!
 //! Rules of a race, with their source:
-//! * Order: the timing line's (OpenF1 #194), then retired cars by laps completed. A retired car is classified when it completed at least
-//!   9/10 of the winner's laps, rounded down (sporting regulations): Norris, 64 of 72 laps, was 18th at Zandvoort in 2025.
+//! * Order: the timing line's (OpenF1 #194), then retired cars by laps completed. After the end all cars go by laps completed and then
+//!   by when they completed the last of them, so that a car that stops on the last lap is ahead of those lapped (sporting regulations; so
+//!   it was at each of 25 races from 2006 to 2023 where it mattered, Ergast).
+//! * Classified: a car that completed at least 9/10 of the winner's laps, rounded down (sporting regulations): Norris, 64 of 72 laps, was
+//!   18th at Zandvoort in 2025. A car is said not to be when its laps are known to be fewer and it has retired or taken the flag; after a
+//!   join in mid-race OpenF1's lap numbers may be too low for all cars alike, and then only that a car is classified can be told.
+//! * A race that is stopped and not resumed: the result is that at the end of the lap before the last but one, which is the last but one
+//!   before the lap on which the red flag was shown (sporting regulations: 44 of 46 laps at Suzuka in 2014). Cars that completed it have
+//!   finished, whatever became of them on the two laps that do not count. When it cannot be told which lap that is nobody has a place.
 //! * Penalties not served are added to the car's time, so that it loses places and the cars behind gain them; a drive-through not served
-//!   by the end counts 20 s, a stop-and-go 30 s (sporting regulations). Laps come before time: a penalty never puts a car behind one
-//!   with fewer laps. The time is the gap to the leader, after the end that of the last crossings. A car whose time is unknown stays.
+//!   by the end counts 20 s, a stop-and-go 30 s (sporting regulations). What is left to be served: [`penalties`](crate::penalties).
+//!   Laps come before time: a penalty never puts a car behind one with fewer laps. The time is the gap to the leader, after the end that
+//!   of the last crossings. A car whose time is unknown stays.
 //! * A disqualified car has no place, and those behind move up.
-//! * Did not start: the race start was seen and the car began no lap while the leader completed [`NOT_STARTED_AFTER_LAPS`].
+//! * Did not start: the tower says so ([`timing`](crate::timing)); or the race start was seen, the car began no lap while the leader
+//!   completed [`NOT_STARTED_AFTER_LAPS`], no gap was ever sent of it, and laps are sent of most cars. It has no place, no lap and no
+//!   points.
 //! * Points: 25-18-15-12-10-8-6-4-2-1, a sprint's 8 to 1; from 2019 to 2024 one for the fastest lap to a car in the first ten of a race.
 //!   A race that ends early gives fewer from 2022: none with less than two laps under green, then by 25, 50 and 75 % of the distance.
-//!   Before the end they are those of a full distance. They are null unless it is known whether it is a race or a sprint
-//!   ([`session_kind`](crate::session_kind)), and after the end of a short one unless its share of the distance is certain.
+//!   Before the end they are those of a full distance; so they are when the flag falls in a race whose start was seen and that was never
+//!   stopped, since nothing else takes a quarter off a race. They are null unless it is known whether it is a race or a sprint
+//!   ([`session_kind`](crate::session_kind)), and after the end of another short one unless its share of the distance is certain.
 //! * The distance of a race is the fewest laps beyond 305 km, at Monaco beyond 260 km (sporting regulations; so it was at every race from
 //!   2018 to 2026, f1db). The length of a lap is that of the [`circuit`](crate::circuit)'s outline, which is up to
-//!   [`OUTLINE_SHORT_PERCENT_MAX`] shorter than the course; without one it is some circuit's.
+//!   [`OUTLINE_SHORT_PERCENT_MAX`] shorter than the course; without one it is some circuit's. Each start that was aborted takes one lap
+//!   off it (sporting regulations): race control's words tell of it, or a second start on lap 1, which a red flag on lap 1 has as well.
 //!
-//! Rules of qualifying (sporting regulations): of 20 cars 15, then 10 go on; of 22, 16 and then 10. Those who go on are ordered by their
-//! laps of the next segment alone, so a third segment slower than the second stands; without a lap in it they follow in the order
-//! before. Equal times: the one set first. Laps begun before the flag count (see [`laps`](crate::laps)), deleted ones do not.
+//! Rules of qualifying (sporting regulations): of 20 cars entered 15, then 10 go on; of 22, 16 and then 10; with an odd one, as many as
+//! with one more. A car is entered when more is known of it than its line in the list of drivers. Who goes on is decided when the next
+//! segment begins, and a time deleted later changes places and nothing else; a car with a time in a segment was in it. Those who go on
+//! are ordered by their laps of the next segment alone, so a third segment slower than the second stands; without a lap in it they follow
+//! in the order before. Equal times: the one set first. Laps begun before the flag count (see [`laps`](crate::laps)), deleted ones do
+//! not. A segment that is never held eliminates nobody: the order is that of the one before. Where race control names no segments each
+//! start after a finish begins one. Where laps name none either, cars go by their best laps within those who went on. Cars that set no
+//! time follow in the tower's order; a car that begins no lap in a first segment that was seen whole did not start and has no place.
 //! In practice the order is that of the best laps.
 //!
 //! The published result corrects itself: a document days later supersedes what the one before said, and both stay. After the end each
 //! change of the provisional order is a correction as well.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Issued, Operator};
 use pitwall_schemas::facts::{
-    Basis, CarState, Circuit, Classification, Driver, Lap, MessageKind, PenaltyKind, RaceControlMessage, ResultStatus, SessionState,
-    Status, Timing, TrackStatus,
+    Basis, CarState, Circuit, Classification, Driver, Lap, MessageKind, RaceControlMessage, ResultStatus, SessionState, Status, Timing,
+    TrackStatus,
 };
 use pitwall_schemas::raw::{Session, SessionResult};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::Version;
+use crate::penalties::{Notice, Penalties};
 use crate::session_kind::{Evidence, SPRINT_LAPS_MAX, SessionKind, qualifying_cuts};
 
 /// The leader's laps after which a car that began none did not start.
 pub const NOT_STARTED_AFTER_LAPS: i32 = 3;
-
-/// A car's penalties kept. Of more, the oldest is forgotten.
-const PENALTIES_MAX: usize = 32;
-
-/// What a drive-through and a stop-and-go that were not served add to the time, s (sporting regulations).
-const DRIVE_THROUGH_SECONDS: i32 = 20;
-const STOP_AND_GO_SECONDS: i32 = 30;
 
 /// How much shorter than the course its outline may be, percent: straight lines between points cut curves.
 pub const OUTLINE_SHORT_PERCENT_MAX: i32 = 3;
@@ -68,11 +80,17 @@ const SPRINT_M: i32 = 100_000;
 /// A shorter outline is Monaco's, m; the next circuit in length has 3,543 m.
 const MONACO_LENGTH_M_MAX: i32 = 3_400;
 
+/// Laps that aborted starts take off a distance at most: cars carry fuel for no more.
+const ABORTED_STARTS_MAX: i32 = 3;
+
 const FULL: &[u8] = &[25, 18, 15, 12, 10, 8, 6, 4, 2, 1];
 const BELOW_THREE_QUARTERS: &[u8] = &[19, 14, 12, 9, 8, 6, 5, 3, 2, 1];
 const BELOW_HALF: &[u8] = &[13, 10, 8, 6, 5, 4, 3, 2, 1];
 const BELOW_A_QUARTER: &[u8] = &[6, 4, 3, 2, 1];
 const SPRINT: &[u8] = &[8, 7, 6, 5, 4, 3, 2, 1];
+
+/// A time that is none, behind all that are: ms, and when it was set.
+const UNSET: (i32, Micros) = (i32::MAX, Micros(i64::MAX));
 
 /// Classifies the cars.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,37 +106,90 @@ pub struct State {
 
 /// What decides how cars are ordered and what a place is worth.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent statements about one session")]
 struct SessionRules {
     evidence: Evidence,
     year: Option<i32>,
     /// Length of the circuit's outline, m.
     outline_m: Option<i32>,
+    /// Whether the start of the race was seen.
     has_started: bool,
     has_finished: bool,
-    qualifying_phase: Option<i32>,
+    /// Whether race control has closed the session: nothing more is driven.
+    is_over: bool,
+    /// Whether the race has been stopped at some time since the start and gone on; a start that was aborted is no stop.
+    has_been_stopped: bool,
+    /// Since when the race stands still; after the end, since when it did until then.
+    stopped_at: Option<Micros>,
+    /// The lap that race control counted when the session ended.
+    last_lap: Option<i32>,
+    starts: Starts,
+    segments: Segments,
     leaders_laps: i32,
-    green_laps: i32,
+    /// The leader's laps during which nothing was neutralised.
+    green_laps: BTreeSet<i32>,
     is_neutralised: bool,
     /// Whether it was at some time since the leader's last crossing.
     was_neutralised: bool,
 }
 
+/// What tells of starts that were aborted.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Starts {
+    /// By race control's words.
+    aborted: i32,
+    extra_formation_laps: i32,
+    /// Starts of a race that had started and whose leader had completed no lap.
+    again: i32,
+}
+
+/// The segments of qualifying.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Segments {
+    /// The one that race control says started last.
+    named: Option<i32>,
+    /// Starts that were not those of an interrupted segment.
+    starts: i32,
+    is_open: bool,
+    /// Whether the first one was seen from its start.
+    has_seen_first: bool,
+    /// Who went on to the second and the third, in the order in which they did.
+    went_on: BTreeMap<i32, Vec<i32>>,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
+    /// Whether the list of drivers has it.
+    is_listed: bool,
+    /// Whether the tower knows more of it than who drives it.
+    is_in_tower: bool,
+    /// Whether the tower has seen it drive: a gap or a lap of it.
+    has_driven: bool,
     on_road_position: Option<i32>,
     state: Option<CarState>,
     gap_ms: Option<i32>,
     laps_behind: Option<i32>,
-    laps_begun: i32,
-    laps_completed: Option<i32>,
+    /// By number; the schema ends at 200.
+    laps: BTreeMap<i32, DrivenLap>,
     /// When it last crossed the line, by the laps' own times.
     last_crossing: Option<(i32, Micros)>,
-    /// Best lap by segment of qualifying, 0 elsewhere: time, when it was set, and its number.
-    bests: BTreeMap<i32, (i32, Micros, i32)>,
-    penalties: Vec<(PenaltyKind, i32)>,
-    is_disqualified: bool,
+    /// Best lap by segment of qualifying, 0 elsewhere: time, ms, and when it was set.
+    bests: BTreeMap<i32, (i32, Micros)>,
+    penalties: Penalties,
     said: Option<Classification>,
     issued: Option<Issued>,
+}
+
+/// What of a lap matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct DrivenLap {
+    started_at: Option<Micros>,
+    time_ms: Option<i32>,
+    /// Segment of qualifying, 0 elsewhere.
+    segment: i32,
+    is_personal_best: bool,
+    /// When its time became known.
+    known_at: Option<Micros>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -126,6 +197,35 @@ struct Official {
     version: Version,
     said: Option<Classification>,
     issued: Option<Issued>,
+}
+
+/// The result of a race that was not resumed: how far it counts.
+struct CountedBack {
+    /// Laps of the winner.
+    laps: i32,
+    /// When the first car completed them.
+    at: Micros,
+    cars: BTreeMap<i32, CountedCar>,
+}
+
+/// How far one car's race counts.
+struct CountedCar {
+    laps: i32,
+    /// When it completed them, if known.
+    at: Option<Micros>,
+    /// Whether it crossed the line with or after the winner.
+    has_finished: bool,
+}
+
+/// What all lines of one statement have in common.
+struct Standing {
+    /// Whether laps are sent of most cars.
+    are_laps_sent: bool,
+    counted_back: Option<CountedBack>,
+    places: BTreeMap<i32, i32>,
+    /// Cars that are in each segment of qualifying from the second on, as far as that can be told.
+    in_segment: BTreeMap<i32, BTreeSet<i32>>,
+    fastest: Option<i32>,
 }
 
 impl SessionRules {
@@ -141,10 +241,32 @@ impl SessionRules {
         self.kind() == Some(SessionKind::Qualifying)
     }
 
+    /// Whether the race ended while it stood still.
+    const fn was_not_resumed(&self) -> bool {
+        self.is_race() && self.has_finished && self.stopped_at.is_some()
+    }
+
+    /// Whether every lap of the race was seen, so that laps are numbered as race control numbers them.
+    fn are_laps_whole(&self) -> bool {
+        self.has_started || self.last_lap == Some(self.leaders_laps)
+    }
+
+    /// The winner's laps, if any are known.
+    fn winners_laps(&self, counted_back: Option<&CountedBack>) -> Option<i32> {
+        let last_lap = self.last_lap.filter(|_| self.has_started && self.has_finished);
+        let laps = match counted_back {
+            Some(counted) => counted.laps,
+            None if self.was_not_resumed() => return None,
+            None => self.leaders_laps.max(last_lap.unwrap_or(0)),
+        };
+        Some(laps).filter(|laps| *laps > 0)
+    }
+
     /// Fewest and most laps that the race or sprint can be scheduled for.
     fn scheduled_laps(&self, kind: SessionKind) -> RangeInclusive<i32> {
         let Some(outline_m) = self.outline_m.filter(|length| *length > 0) else {
-            return if kind == SessionKind::Race { RACE_LAPS } else { SPRINT_LAPS_MIN..=SPRINT_LAPS_MAX };
+            let all = if kind == SessionKind::Race { RACE_LAPS } else { SPRINT_LAPS_MIN..=SPRINT_LAPS_MAX };
+            return all.start() - self.starts.laps_taken_off()..=*all.end();
         };
         let distance_m = match kind {
             SessionKind::Race if outline_m < MONACO_LENGTH_M_MAX => MONACO_M,
@@ -152,22 +274,24 @@ impl SessionRules {
             _ => SPRINT_M,
         };
         let course_m_max = outline_m * 100 / (100 - OUTLINE_SHORT_PERCENT_MAX);
-        distance_m / course_m_max + 1..=distance_m / outline_m + 1
+        distance_m / course_m_max + 1 - self.starts.laps_taken_off()..=distance_m / outline_m + 1
     }
 
     /// Points of the places, if the rules can be told.
-    fn scale(&self) -> Option<&'static [u8]> {
+    fn scale(&self, counted_back: Option<&CountedBack>) -> Option<&'static [u8]> {
         let (kind, year) = (self.kind()?, self.year?);
         let full = match kind {
             SessionKind::Race if year >= 2010 => FULL,
             SessionKind::Sprint if year >= 2022 => SPRINT,
             _ => return None,
         };
-        if !self.has_finished {
+        let was_stopped = self.has_been_stopped || self.stopped_at.is_some();
+        if !self.has_finished || (self.has_started && !was_stopped) {
             return Some(full);
         }
+        let laps = self.winners_laps(counted_back)?;
         let scheduled = self.scheduled_laps(kind);
-        let is_short = |quarters: i32| match self.leaders_laps * 4 {
+        let is_short = |quarters: i32| match laps * 4 {
             laps if laps >= scheduled.end() * quarters => Some(false),
             laps if laps < scheduled.start() * quarters => Some(true),
             _ => None,
@@ -175,8 +299,12 @@ impl SessionRules {
         if !is_short(3)? {
             return Some(full);
         }
+        let last_that_counts = counted_back.map_or(i32::MAX, |counted| counted.laps);
+        let has_raced = self.green_laps.range(..=last_that_counts).count() >= 2;
         match (kind, year) {
-            (SessionKind::Race, 2022..) if self.green_laps < 2 => Some(&[]),
+            // Laps before a join may have been under green.
+            (SessionKind::Race, 2022..) if !has_raced && self.are_laps_whole() => Some(&[]),
+            (SessionKind::Race, 2022..) if !has_raced => None,
             (SessionKind::Race, 2022..) if is_short(1)? => Some(BELOW_A_QUARTER),
             (SessionKind::Race, 2022..) if is_short(2)? => Some(BELOW_HALF),
             (SessionKind::Race, 2022..) => Some(BELOW_THREE_QUARTERS),
@@ -189,129 +317,374 @@ impl SessionRules {
         self.kind() == Some(SessionKind::Race) && self.year.is_some_and(|year| (2019..=2024).contains(&year))
     }
 
-    fn points(&self, position: Option<i32>, has_fastest_lap: bool) -> Option<f64> {
-        let scale = self.scale()?;
-        let place = position.and_then(|position| usize::try_from(position - 1).ok());
+    fn points(&self, position: i32, has_fastest_lap: bool, counted_back: Option<&CountedBack>) -> Option<f64> {
+        let scale = self.scale(counted_back)?;
+        let place = usize::try_from(position - 1).ok();
         let points = place.and_then(|place| scale.get(place)).copied().unwrap_or(0);
-        let extra = has_fastest_lap && self.rewards_the_fastest_lap() && position.is_some_and(|position| position <= 10);
+        let extra = has_fastest_lap && self.rewards_the_fastest_lap() && position <= 10;
         Some(f64::from(points) + f64::from(u8::from(extra && scale.len() >= BELOW_THREE_QUARTERS.len())))
+    }
+
+    fn take_status(&mut self, status: &TrackStatus, at: Micros) {
+        let has_started = status.session == SessionState::Started && status.lap_number.is_some_and(|lap| lap <= 1);
+        let had_stopped = self.stopped_at.is_some();
+        self.is_over &= status.session == SessionState::Finished;
+        let has_ended = status.session == SessionState::Finished;
+        if has_ended && !self.has_finished {
+            self.last_lap = status.lap_number;
+        }
+        self.has_finished = has_ended;
+        if !has_ended {
+            let is_red = status.status == Status::Red;
+            let stands_still = status.session == SessionState::Aborted || is_red;
+            self.stopped_at = if stands_still { self.stopped_at.or(Some(at)) } else { None };
+            let is_resumed = had_stopped && !stands_still && self.has_started;
+            let starts_again = is_resumed && has_started && self.leaders_laps == 0;
+            self.starts.again += i32::from(starts_again);
+            self.has_been_stopped |= (is_red && self.has_started) || (is_resumed && !starts_again);
+        }
+        self.has_started |= has_started;
+        self.is_neutralised = !matches!(status.status, Status::Clear | Status::Yellow);
+        self.was_neutralised |= self.is_neutralised;
+    }
+
+    fn take_leaders_laps(&mut self, laps: i32) {
+        if laps > self.leaders_laps {
+            if !self.was_neutralised {
+                self.green_laps.insert(laps);
+            }
+            self.was_neutralised = self.is_neutralised;
+        }
+        self.leaders_laps = laps;
     }
 }
 
-/// Laps that a car has completed when it says this of one.
-const fn laps_completed(lap: &Lap) -> i32 {
-    if lap.is_complete { lap.lap_number } else { lap.lap_number - 1 }
+impl Starts {
+    fn take_words(&mut self, text: &str) {
+        self.aborted += i32::from(text.contains("ABORTED START") || text.contains("START ABORTED"));
+        self.extra_formation_laps += i32::from(text.contains("EXTRA FORMATION LAP"));
+    }
+
+    /// By how many laps the distance may be shorter. Each of the three tells of the same starts.
+    fn laps_taken_off(&self) -> i32 {
+        self.aborted.max(self.extra_formation_laps).max(self.again).min(ABORTED_STARTS_MAX)
+    }
+}
+
+impl Segments {
+    /// The segment that started last, or 1.
+    fn number(&self) -> i32 {
+        self.named.unwrap_or(self.starts).clamp(1, 3)
+    }
+
+    /// Takes a status; `knows_laps` tells whether cars have driven already.
+    fn take_status(&mut self, status: &TrackStatus, knows_laps: bool) {
+        match status.session {
+            SessionState::Started => {
+                let begins = !std::mem::replace(&mut self.is_open, true);
+                let is_first = status.qualifying_phase.map_or(self.starts == 0 && !knows_laps, |phase| phase == 1);
+                self.has_seen_first |= begins && is_first;
+                self.starts += i32::from(begins);
+            }
+            SessionState::Finished => self.is_open = false,
+            SessionState::Inactive | SessionState::Aborted => {}
+        }
+        self.named = status.qualifying_phase.or(self.named);
+    }
 }
 
 impl Car {
-    /// Takes a lap, and tells whether it can change the order or a line.
-    fn take_lap(&mut self, lap: &Lap, now: Micros) -> bool {
-        let before = (self.laps_begun, self.laps_completed, self.last_crossing);
-        self.laps_begun = self.laps_begun.max(lap.lap_number);
-        self.laps_completed = self.laps_completed.max(Some(laps_completed(lap)).filter(|laps| *laps > 0));
-        let end = lap.started_at.zip(lap.lap_ms).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000));
-        if let Some(end) = end
-            && self.last_crossing.is_none_or(|(last, _)| lap.lap_number >= last)
-        {
-            self.last_crossing = Some((lap.lap_number, end));
-        }
-        let segment = lap.qualifying_segment.unwrap_or(0);
-        let best = self.bests.get(&segment).copied();
-        match lap.lap_ms.filter(|_| lap.is_personal_best) {
-            Some(time_ms) => {
-                self.bests.insert(segment, (time_ms, end.unwrap_or(now), lap.lap_number));
-            }
-            None if best.is_some_and(|(_, _, number)| number == lap.lap_number) => {
-                self.bests.remove(&segment);
-            }
-            None => {}
-        }
-        before != (self.laps_begun, self.laps_completed, self.last_crossing) || best != self.bests.get(&segment).copied()
-    }
-
-    fn penalty_seconds(&self, has_finished: bool) -> i32 {
-        let seconds = |(kind, seconds): &(PenaltyKind, i32)| match kind {
-            PenaltyKind::Time => *seconds,
-            PenaltyKind::DriveThrough if has_finished => DRIVE_THROUGH_SECONDS,
-            PenaltyKind::StopAndGo if has_finished => STOP_AND_GO_SECONDS,
-            _ => 0,
+    /// Takes a lap and tells whether it can change the order or a line.
+    fn take_lap(&mut self, lap: &Lap, is_withdrawn: bool, now: Micros) -> bool {
+        let known = self.laps.get(&lap.lap_number).copied();
+        let taken = DrivenLap {
+            started_at: lap.started_at,
+            time_ms: lap.lap_ms,
+            segment: lap.qualifying_segment.unwrap_or(0),
+            is_personal_best: lap.is_personal_best,
+            known_at: known.and_then(|known| known.known_at).or(Some(now)).filter(|_| lap.lap_ms.is_some()),
         };
-        self.penalties.iter().map(seconds).sum()
+        if is_withdrawn {
+            self.laps.remove(&lap.lap_number);
+        } else {
+            self.laps.insert(lap.lap_number, taken);
+        }
+        let is_news = known != Some(taken) || is_withdrawn;
+        if is_news {
+            self.last_crossing = self.laps.keys().rev().find_map(|number| self.end_of(*number).map(|end| (*number, end)));
+            self.bests.clear();
+            for lap in self.laps.values().filter(|lap| lap.is_personal_best) {
+                if let Some(best) = lap.time_ms.map(|time_ms| (time_ms, lap.ended_at().or(lap.known_at).unwrap_or(now))) {
+                    let of_segment = self.bests.entry(lap.segment).or_insert(best);
+                    *of_segment = best.min(*of_segment);
+                }
+            }
+        }
+        is_news
     }
 
-    fn status(&self, session: &SessionRules) -> ResultStatus {
-        match self.state {
-            _ if self.is_disqualified => ResultStatus::Disqualified,
+    /// When the car completed the lap: by its own time, or when the next one began.
+    fn end_of(&self, lap_number: i32) -> Option<Micros> {
+        let next_start = || self.laps.get(&(lap_number + 1)).and_then(|next| next.started_at);
+        self.laps.get(&lap_number).and_then(DrivenLap::ended_at).or_else(next_start)
+    }
+
+    fn laps_completed(&self) -> Option<i32> {
+        self.laps.last_key_value().map(|(number, lap)| if lap.time_ms.is_some() { *number } else { number - 1 })
+    }
+
+    /// The last segment of qualifying in which it completed a lap, whatever came of its time.
+    fn last_segment(&self) -> i32 {
+        self.laps.values().filter(|lap| lap.time_ms.is_some()).map(|lap| lap.segment).max().unwrap_or(0)
+    }
+
+    /// Whether more is known of the car than its line in the list of drivers.
+    fn is_entered(&self) -> bool {
+        self.is_in_tower || !self.laps.is_empty()
+    }
+
+    fn best(&self, segment: i32) -> Option<(i32, Micros)> {
+        self.bests.get(&segment).copied()
+    }
+
+    /// Takes the tower's row and tells whether its place or state changed, and whether its gap did.
+    fn take_row(&mut self, row: &Timing) -> (bool, bool) {
+        let has_gap = row.gap_ms.is_some() || row.laps_behind.is_some() || row.interval_ms.is_some();
+        let before = (self.on_road_position, self.state, self.is_in_tower, self.has_driven);
+        self.has_driven |= has_gap || row.lap_number.is_some();
+        self.is_in_tower |= self.has_driven || row.position.is_some() || row.stint_number.is_some() || row.stops > 0;
+        (self.on_road_position, self.state) = (row.position, Some(row.state));
+        // A retired car has no gap; a running one keeps its last.
+        let has_moved = (row.gap_ms, row.laps_behind) != (self.gap_ms, self.laps_behind) && row.laps_behind.is_some();
+        if has_moved {
+            (self.gap_ms, self.laps_behind) = (row.gap_ms, row.laps_behind);
+        }
+        (before != (self.on_road_position, self.state, self.is_in_tower, self.has_driven), has_moved)
+    }
+}
+
+impl DrivenLap {
+    fn ended_at(&self) -> Option<Micros> {
+        self.started_at.zip(self.time_ms).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000))
+    }
+}
+
+/// What became of cars, and the order of a race.
+impl State {
+    fn are_laps_sent(&self) -> bool {
+        let known = self.cars.iter().filter(|(_, car)| car.is_listed || car.is_entered()).count();
+        let with_laps = self.cars.iter().filter(|(_, car)| !car.laps.is_empty()).count();
+        with_laps * 2 >= known
+    }
+
+    /// Whether the car did not start; cars whose laps are merely not sent did.
+    fn did_not_start(&self, car: &Car, are_laps_sent: bool) -> bool {
+        let session = &self.session;
+        let has_begun = if session.is_race() {
+            session.has_started && session.leaders_laps >= NOT_STARTED_AFTER_LAPS
+        } else {
+            session.is_qualifying() && session.segments.has_seen_first && (session.has_finished || session.segments.number() > 1)
+        };
+        has_begun && are_laps_sent && car.laps.is_empty() && !car.has_driven
+    }
+
+    fn status(&self, driver_number: i32, car: &Car, standing: &Standing) -> ResultStatus {
+        let counted = standing.counted_back.as_ref().and_then(|counted| counted.cars.get(&driver_number));
+        match car.state {
+            _ if car.penalties.is_disqualified() => ResultStatus::Disqualified,
+            _ if self.did_not_start(car, standing.are_laps_sent) => ResultStatus::NotStarted,
+            _ if counted.is_some_and(|counted| counted.has_finished) => ResultStatus::Finished,
+            Some(CarState::DidNotStart) => ResultStatus::NotStarted,
             Some(CarState::Retired) => ResultStatus::Retired,
             Some(CarState::Finished) => ResultStatus::Finished,
-            _ if self.laps_begun == 0 && session.has_started && session.leaders_laps >= NOT_STARTED_AFTER_LAPS => ResultStatus::NotStarted,
-            _ if self.laps_begun == 0 && self.on_road_position.is_none() => ResultStatus::Unknown,
+            _ if car.laps.is_empty() && car.on_road_position.is_none() => ResultStatus::Unknown,
+            // Nobody drives any more; what became of this car the feed did not tell.
+            _ if self.session.is_race() && self.session.is_over => ResultStatus::Unknown,
+            _ if self.session.is_over && self.session.kind() == Some(SessionKind::Practice) => ResultStatus::Finished,
             _ => ResultStatus::Running,
         }
     }
 
-    fn best(&self, segment: i32) -> Option<(i32, Micros)> {
-        self.bests.get(&segment).map(|(time_ms, set_at, _)| (*time_ms, *set_at))
+    /// How far the laps of a race that was not resumed count, if that can be told.
+    fn count_back(&self) -> Option<CountedBack> {
+        let stopped_at = self.session.stopped_at.filter(|_| self.session.was_not_resumed())?;
+        let completed = |car: &Car| car.laps.keys().rev().copied().find(|number| car.end_of(*number).is_some_and(|end| end <= stopped_at));
+        let laps = self.cars.iter().filter_map(|(_, car)| completed(car)).max().map(|last| last - 1).filter(|laps| *laps > 0)?;
+        let at = self.cars.iter().filter_map(|(_, car)| car.end_of(laps)).min()?;
+        let mut cars = BTreeMap::new();
+        for (driver_number, car) in self.cars.iter() {
+            let ends = || car.laps.keys().filter_map(|number| car.end_of(*number).map(|end| (*number, end)));
+            let counted = match (ends().find(|(_, end)| *end >= at), ends().next_back()) {
+                // The lap that counts is missing.
+                (Some((number, _)), _) if number > laps => return None,
+                (Some((laps, end)), _) => CountedCar { laps, at: Some(end), has_finished: true },
+                (None, Some((laps, end))) => CountedCar { laps, at: Some(end), has_finished: false },
+                (None, None) => CountedCar { laps: car.laps_completed().unwrap_or(0), at: None, has_finished: false },
+            };
+            cars.insert(driver_number, counted);
+        }
+        Some(CountedBack { laps, at, cars })
     }
-}
 
-impl State {
     /// Places of a race: cars in order, those without a place left out.
-    fn race_order(&self) -> Vec<i32> {
-        let session = &self.session;
-        let status = |car: &Car| car.status(session);
-        let mut on_road: Vec<(i32, &Car)> = self.cars.iter().filter(|(_, car)| car.on_road_position.is_some()).collect();
-        on_road.sort_by_key(|(_, car)| car.on_road_position);
-        let is_in = |car: &Car| matches!(status(car), ResultStatus::Running | ResultStatus::Finished);
-        let (racing, others): (Vec<_>, Vec<_>) = on_road.into_iter().partition(|(_, car)| is_in(car));
+    fn race_order(&self, standing: &Standing) -> Vec<i32> {
+        let has_place = |status| !matches!(status, ResultStatus::Disqualified | ResultStatus::NotStarted);
+        let cars = self.cars.iter().filter(|(_, car)| car.on_road_position.is_some());
+        let mut on_road: Vec<(i32, &Car, ResultStatus)> = cars
+            .map(|(driver_number, car)| (driver_number, car, self.status(driver_number, car, standing)))
+            .filter(|(_, _, status)| has_place(*status))
+            .collect();
+        // Of two cars sent on one place the one that is ahead by its own laps is ahead.
+        on_road.sort_by_key(|(_, car, _)| {
+            let (laps, at) = car.last_crossing.unwrap_or((0, Micros(i64::MAX)));
+            (car.on_road_position, Reverse(laps), at)
+        });
+        match &standing.counted_back {
+            Some(counted) => self.order_counted_back(&on_road, counted),
+            None if self.session.was_not_resumed() => Vec::new(),
+            None => self.order_on_road(&on_road),
+        }
+    }
 
-        let winner = racing.first().and_then(|(_, car)| car.last_crossing);
-        let mut behind = (0, 0);
-        let mut ranked: Vec<((i32, i32), i32)> = racing
+    fn order_counted_back(&self, on_road: &[(i32, &Car, ResultStatus)], counted: &CountedBack) -> Vec<i32> {
+        let mut ranked: Vec<_> = on_road
             .iter()
-            .map(|(driver_number, car)| {
-                let own = match (winner, car.last_crossing, car.state) {
-                    (Some((laps, at)), Some((own_laps, own_at)), Some(CarState::Finished)) => {
-                        Some(((laps - own_laps).max(0), i32::try_from(own_at.since(at) / 1_000).unwrap_or(i32::MAX)))
-                    }
-                    _ => car.laps_behind.map(|laps| (laps, car.gap_ms.unwrap_or(behind.1))),
-                };
-                // The line's order is right where the times, which are approximate, say otherwise.
-                behind = own.map_or(behind, |own| own.max(behind));
-                let seconds = if own.is_some() { car.penalty_seconds(session.has_finished) } else { 0 };
-                ((behind.0, behind.1.saturating_add(seconds * 1_000)), *driver_number)
+            .filter_map(|(driver_number, car, _)| {
+                let own = counted.cars.get(driver_number)?;
+                let behind = own.at.map_or(i64::MAX, |at| at.since(counted.at) + i64::from(car.penalties.seconds(true)) * Micros::SECOND);
+                Some(((counted.laps - own.laps, behind), *driver_number))
             })
             .collect();
         ranked.sort_by_key(|(rank, _)| *rank);
-
-        let mut retired: Vec<_> = others.into_iter().filter(|(_, car)| status(car) == ResultStatus::Retired).collect();
-        retired.sort_by_key(|(_, car)| std::cmp::Reverse(car.laps_completed));
-        ranked.into_iter().map(|(_, driver_number)| driver_number).chain(retired.into_iter().map(|(number, _)| number)).collect()
+        ranked.into_iter().map(|(_, driver_number)| driver_number).collect()
     }
 
-    /// Laps that a car must have completed to be classified.
-    const fn laps_to_be_classified(&self) -> i32 {
-        self.session.leaders_laps * 9 / 10
+    fn order_on_road(&self, on_road: &[(i32, &Car, ResultStatus)]) -> Vec<i32> {
+        let session = &self.session;
+        let (retired, racing): (Vec<_>, Vec<_>) = on_road.iter().partition(|(_, _, status)| *status == ResultStatus::Retired);
+        let winner = racing.first().and_then(|(_, car, _)| car.last_crossing);
+        let behind_winner = |car: &Car| {
+            let ((laps, at), (own_laps, own_at)) = winner.zip(car.last_crossing)?;
+            Some(((laps - own_laps).max(0), i32::try_from(own_at.since(at) / 1_000).unwrap_or(i32::MAX)))
+        };
+        let with_penalties =
+            |(laps, ms): (i32, i32), car: &Car| (laps, ms.saturating_add(car.penalties.seconds(session.has_finished) * 1_000));
+
+        let mut behind = (0, 0);
+        let mut ranked = Vec::new();
+        for (driver_number, car, _) in racing {
+            let of_finish = behind_winner(car).filter(|_| car.state == Some(CarState::Finished));
+            let own = of_finish.or_else(|| car.laps_behind.map(|laps| (laps, car.gap_ms.unwrap_or(behind.1))));
+            // The line's order is right where the times, which are approximate, say otherwise.
+            behind = own.map_or(behind, |own| own.max(behind));
+            ranked.push((if own.is_some() { with_penalties(behind, car) } else { behind }, driver_number));
+        }
+        let mut last = Vec::new();
+        for (driver_number, car, _) in retired {
+            match behind_winner(car).filter(|_| session.has_finished) {
+                Some(own) => ranked.push((with_penalties(own, car), driver_number)),
+                None => last.push((Reverse(car.laps_completed()), driver_number)),
+            }
+        }
+        ranked.sort_by_key(|(rank, _)| *rank);
+        last.sort_by_key(|(laps, _)| *laps);
+        ranked.into_iter().map(|(_, car)| car).chain(last.into_iter().map(|(_, car)| car)).collect()
+    }
+
+    /// Whether the car is classified, if that can be told.
+    fn is_classified(&self, driver_number: i32, car: &Car, status: ResultStatus, counted_back: Option<&CountedBack>) -> Option<bool> {
+        if matches!(status, ResultStatus::Disqualified | ResultStatus::NotStarted) {
+            return Some(false);
+        }
+        let needed = self.session.winners_laps(counted_back)? * 9 / 10;
+        let counted = counted_back.and_then(|counted| counted.cars.get(&driver_number)).map(|car| car.laps);
+        let laps = counted.or_else(|| car.laps_completed())?;
+        if laps > 0 && laps >= needed {
+            return Some(true);
+        }
+        // Who still drives may complete more; and where laps are numbered too low nine tenths of more laps are not more laps fewer.
+        let has_ended = matches!(status, ResultStatus::Retired | ResultStatus::Finished);
+        (has_ended && self.session.are_laps_whole()).then_some(false)
+    }
+}
+
+/// The order of qualifying and practice.
+impl State {
+    /// Whether laps tell which segment they belong to.
+    fn do_laps_name_segments(&self) -> bool {
+        self.cars.iter().any(|(_, car)| car.bests.keys().any(|segment| *segment > 0))
+    }
+
+    /// Cars that go on to the second and the third segment.
+    fn cuts(&self) -> [usize; 2] {
+        qualifying_cuts(self.cars.iter().filter(|(_, car)| car.is_entered()).count())
+    }
+
+    /// Cars that are in `segment`, if that can be told: those with a time in it or a later one, and of those who went on as many as there
+    /// are places left.
+    fn in_segment(&self, segment: i32) -> Option<BTreeSet<i32>> {
+        let cut = *self.cuts().get(usize::try_from(segment - 2).ok()?)?;
+        let with_times = self.cars.iter().filter(|(_, car)| car.last_segment() >= segment);
+        let mut cars: BTreeSet<i32> = with_times.map(|(driver_number, _)| driver_number).collect();
+        let Some(went_on) = self.session.segments.went_on.get(&segment) else {
+            return (cars.len() >= cut).then_some(cars);
+        };
+        for driver_number in went_on {
+            if cars.len() < went_on.len() {
+                cars.insert(*driver_number);
+            }
+        }
+        Some(cars)
+    }
+
+    /// Keeps who goes on when `status` begins the next segment.
+    fn take_segment(&mut self, status: &TrackStatus) {
+        let before = self.session.segments.number();
+        let knows_laps = self.cars.iter().any(|(_, car)| !car.laps.is_empty());
+        let are_laps_sent = self.are_laps_sent();
+        let order = self.qualifying_order(are_laps_sent);
+        let has_all = order.len() == self.cars.iter().filter(|(_, car)| self.has_place(car, are_laps_sent)).count();
+        let cut = self.cuts()[usize::from(before > 1)];
+        let segments = &mut self.session.segments;
+        segments.take_status(status, knows_laps);
+        let segment = segments.number();
+        let is_next = segment == before + 1 && segments.has_seen_first;
+        if is_next && (has_all || order.len() >= cut) {
+            segments.went_on.entry(segment).or_insert_with(|| order.into_iter().take(cut).collect());
+        }
+    }
+
+    fn has_place(&self, car: &Car, are_laps_sent: bool) -> bool {
+        car.is_entered() && !car.penalties.is_disqualified() && !self.did_not_start(car, are_laps_sent)
     }
 
     /// Places of qualifying.
-    fn qualifying_order(&self) -> Vec<i32> {
-        let mut order: Vec<(i32, &Car)> = self.cars.iter().collect();
-        let unset = (i32::MAX, Micros(i64::MAX));
-        order.sort_by_key(|(number, car)| (car.best(1).unwrap_or(unset), car.on_road_position.unwrap_or(i32::MAX), *number));
-        let phase = self.session.qualifying_phase.unwrap_or(1);
-        for (segment, cut) in (2..).zip(qualifying_cuts(self.cars.len())) {
-            if segment > phase {
-                break;
-            }
-            // Who has a lap in the segment was in it, even if a lap of the one before is deleted afterwards.
-            order.sort_by_key(|(_, car)| car.best(segment).is_none() && !car.bests.keys().any(|later| *later > segment));
-            let cut = cut.min(order.len());
-            let by_earlier = |(_, car): &(i32, &Car)| car.best(segment - 1).unwrap_or(unset);
-            order[..cut].sort_by_key(by_earlier);
-            order[..cut].sort_by_key(|(_, car)| car.best(segment).unwrap_or(unset));
+    fn qualifying_order(&self, are_laps_sent: bool) -> Vec<i32> {
+        let mut order: Vec<(i32, &Car)> = self.cars.iter().filter(|(_, car)| self.has_place(car, are_laps_sent)).collect();
+        let names_segments = self.do_laps_name_segments();
+        let best = |car: &Car, segment: i32| car.best(if names_segments { segment } else { 0 }).unwrap_or(UNSET);
+        order.sort_by_key(|(number, car)| (best(car, 1), car.on_road_position.unwrap_or(i32::MAX), *number));
+        let mut went_on = BTreeSet::new();
+        for segment in 2..=self.session.segments.number() {
+            let others = if let Some(cars) = self.in_segment(segment) {
+                went_on.extend(cars.iter().copied());
+                let (ahead, others) = order.into_iter().partition(|(number, _)| cars.contains(number));
+                order = ahead;
+                others
+            } else {
+                // Who went on is not known: those with a time in it did.
+                let (ahead, others) = order.into_iter().partition(|(_, car)| best(car, segment) != UNSET);
+                order = ahead;
+                others
+            };
+            order.sort_by_key(|(_, car)| best(car, segment));
+            order.extend(others);
         }
-        order.into_iter().map(|(driver_number, _)| driver_number).collect()
+        // Cars without a time stand in the tower's order; where the tower has none they have no places.
+        let is_untimed = |(number, car): &(i32, &Car)| car.bests.is_empty() && !went_on.contains(number);
+        let untimed = order.iter().filter(|entry| is_untimed(entry)).count();
+        let is_ordered = untimed == 1 || order.iter().filter(|entry| is_untimed(entry)).all(|(_, car)| car.on_road_position.is_some());
+        order.into_iter().filter(|entry| is_ordered || !is_untimed(entry)).map(|(driver_number, _)| driver_number).collect()
     }
 
     fn practice_order(&self) -> Vec<i32> {
@@ -320,35 +693,81 @@ impl State {
         timed.into_iter().map(|(_, driver_number)| driver_number).collect()
     }
 
-    fn fastest_lap(&self) -> Option<i32> {
-        let bests =
-            self.cars.iter().filter(|(_, car)| !car.is_disqualified).filter_map(|(number, car)| car.best(0).map(|best| (best, number)));
-        bests.min().map(|(_, driver_number)| driver_number)
+    fn qualifying_status(&self, driver_number: i32, status: ResultStatus, standing: &Standing) -> ResultStatus {
+        let session = &self.session;
+        let is_out = standing.in_segment.values().any(|cars| !cars.contains(&driver_number));
+        let is_over = session.is_over || (session.has_finished && session.segments.number() >= 3);
+        match status {
+            ResultStatus::Disqualified | ResultStatus::NotStarted | ResultStatus::Unknown => status,
+            _ if is_out => ResultStatus::Eliminated,
+            _ if is_over => ResultStatus::Finished,
+            ResultStatus::Finished => ResultStatus::Running,
+            _ => status,
+        }
+    }
+}
+
+/// What is said.
+impl State {
+    /// Takes what race control says of a car. A correction that gives the car the penalty of another takes it from that one.
+    fn take_notice(&mut self, driver_number: i32, date: Micros, notice: &Notice) {
+        if let Notice::Corrected(penalty) = notice
+            && self.cars.get(driver_number).is_none_or(|car| !car.penalties.has_any())
+            && let Some((_, meant)) = self.cars.iter_mut().find(|(_, car)| car.penalties.has(penalty))
+        {
+            meant.penalties.take(date, Notice::Rescinded(penalty.clone()));
+        }
+        self.cars.entry(driver_number).penalties.take(date, notice.clone());
     }
 
-    fn fact(&self, driver_number: i32, car: &Car, place: Option<i32>, fastest: Option<i32>) -> Classification {
+    fn fastest_lap(&self) -> Option<i32> {
+        let cars = self.cars.iter().filter(|(_, car)| !car.penalties.is_disqualified());
+        cars.filter_map(|(number, car)| car.best(0).map(|best| (best, number))).min().map(|(_, driver_number)| driver_number)
+    }
+
+    fn standing(&self) -> Standing {
         let session = &self.session;
-        let mut status = car.status(session);
-        let mut position = place;
-        let mut is_classified = None;
-        if session.is_race() && session.has_finished && status != ResultStatus::Unknown {
-            let completed = car.laps_completed.unwrap_or(0);
-            let classified = place.is_some() && completed >= self.laps_to_be_classified() && completed > 0;
-            is_classified = Some(classified);
-            position = place.filter(|_| classified);
-        }
-        let points = session.points(position, fastest == Some(driver_number));
+        let mut standing = Standing {
+            are_laps_sent: self.are_laps_sent(),
+            counted_back: self.count_back(),
+            places: BTreeMap::new(),
+            in_segment: BTreeMap::new(),
+            fastest: self.fastest_lap().filter(|_| session.rewards_the_fastest_lap()),
+        };
+        let order = if session.is_race() {
+            self.race_order(&standing)
+        } else if session.is_qualifying() {
+            // Without segments of laps the second cut is not that of the second segment's times.
+            let last = if self.do_laps_name_segments() { session.segments.number() } else { session.segments.number().min(2) };
+            let known = (2..=last).filter_map(|segment| self.in_segment(segment).map(|cars| (segment, cars)));
+            standing.in_segment = known.collect();
+            self.qualifying_order(standing.are_laps_sent)
+        } else {
+            self.practice_order()
+        };
+        standing.places = order.into_iter().zip(1..).collect();
+        standing
+    }
+
+    fn fact(&self, driver_number: i32, car: &Car, standing: &Standing) -> Classification {
+        let session = &self.session;
+        let counted_back = standing.counted_back.as_ref();
+        let place = standing.places.get(&driver_number).copied();
+        let mut status = self.status(driver_number, car, standing);
         if session.is_qualifying() {
-            let place_index = place.map_or(usize::MAX, |place| place as usize);
-            let phase = session.qualifying_phase.unwrap_or(1);
-            let is_out = (2..).zip(qualifying_cuts(self.cars.len())).any(|(segment, cut)| segment <= phase && place_index > cut);
-            status = match (is_out, session.has_finished && phase >= 3) {
-                (true, _) => ResultStatus::Eliminated,
-                (false, true) => ResultStatus::Finished,
-                (false, false) if status == ResultStatus::Finished => ResultStatus::Running,
-                (false, false) => status,
-            };
+            status = self.qualifying_status(driver_number, status, standing);
         }
+        let has_result = session.is_race() && session.has_finished;
+        let is_classified = if has_result { self.is_classified(driver_number, car, status, counted_back) } else { None };
+        let position = place.filter(|_| is_classified != Some(false));
+        let has_no_points = matches!(status, ResultStatus::Disqualified | ResultStatus::NotStarted) || is_classified == Some(false);
+        let points = match position {
+            _ if !session.is_race() => None,
+            _ if has_no_points => Some(0.0),
+            Some(position) => session.points(position, standing.fastest == Some(driver_number), counted_back),
+            None => None,
+        };
+        let laps = counted_back.and_then(|counted| counted.cars.get(&driver_number)).map(|car| car.laps).or_else(|| car.laps_completed());
         let segment = |number| car.best(number).map(|(time_ms, _)| time_ms);
         Classification {
             basis: Basis::Provisional,
@@ -357,30 +776,31 @@ impl State {
             on_road_position: car.on_road_position,
             status,
             is_classified,
-            laps_completed: car.laps_completed,
-            penalty_seconds: car.penalty_seconds(session.has_finished),
-            best_lap_ms: car.bests.last_key_value().map(|(_, (time_ms, _, _))| *time_ms),
+            laps_completed: laps.or_else(|| (status == ResultStatus::NotStarted).then_some(0)),
+            penalty_seconds: car.penalties.seconds(session.has_finished),
+            best_lap_ms: car.bests.last_key_value().map(|(_, (time_ms, _))| *time_ms),
             segment_1_ms: segment(1),
             segment_2_ms: segment(2),
             segment_3_ms: segment(3),
-            // Whose place is unknown may still get points.
-            points: points.filter(|_| is_classified.is_some() || (session.is_race() && place.is_some())),
+            points,
         }
     }
 
-    /// Says every line of the provisional classification that changed.
+    /// Points of a published place, by the rules.
+    fn points_of_place(&self, position: Option<i32>) -> Option<f64> {
+        let (session, counted_back) = (&self.session, self.count_back());
+        match position {
+            _ if session.rewards_the_fastest_lap() => None,
+            Some(position) => session.points(position, false, counted_back.as_ref()),
+            None => session.scale(counted_back.as_ref()).map(|_| 0.0),
+        }
+    }
+
+    /// Says every line of the provisional classification that changed. A number that only a message of race control names has none.
     fn say(&mut self, context: &mut Context<'_, Classification>) {
-        let order = if self.session.is_race() {
-            self.race_order()
-        } else if self.session.is_qualifying() {
-            self.qualifying_order()
-        } else {
-            self.practice_order()
-        };
-        let places: BTreeMap<i32, i32> = order.into_iter().zip(1..).collect();
-        let fastest = self.fastest_lap().filter(|_| self.session.rewards_the_fastest_lap());
-        let facts: Vec<Classification> =
-            self.cars.iter().map(|(number, car)| self.fact(number, car, places.get(&number).copied(), fastest)).collect();
+        let standing = self.standing();
+        let known = self.cars.iter().filter(|(_, car)| car.is_listed || car.is_entered());
+        let facts: Vec<Classification> = known.map(|(driver_number, car)| self.fact(driver_number, car, &standing)).collect();
         for fact in facts {
             let Some(car) = self.cars.get_mut(fact.driver_number) else { continue };
             if car.said.as_ref() == Some(&fact) {
@@ -395,15 +815,14 @@ impl State {
 
 impl Operator for ClassificationOperator {
     const NAME: &'static str = "classification";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = Classification;
     type State = State;
 }
 
 impl Handle<Driver> for ClassificationOperator {
     fn apply(&self, state: &mut State, driver: &Driver, context: &mut Context<'_, Classification>) {
-        if state.cars.get(driver.driver_number).is_none() {
-            state.cars.entry(driver.driver_number);
+        if !std::mem::replace(&mut state.cars.entry(driver.driver_number).is_listed, true) {
             state.say(context);
         }
     }
@@ -429,39 +848,29 @@ impl Handle<Circuit> for ClassificationOperator {
 
 impl Handle<TrackStatus> for ClassificationOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Classification>) {
-        let session = &mut state.session;
-        session.year = session.year.or(Some(year_of(context.event_time())));
-        session.evidence.take_status(status, context.event_time());
-        session.qualifying_phase = status.qualifying_phase.or(session.qualifying_phase);
-        session.has_started |= status.session == SessionState::Started && status.lap_number.is_some_and(|lap| lap <= 1);
-        session.has_finished = status.session == SessionState::Finished;
-        session.is_neutralised = !matches!(status.status, Status::Clear | Status::Yellow);
-        session.was_neutralised |= session.is_neutralised;
+        let at = context.event_time();
+        state.session.year = state.session.year.or(Some(year_of(at)));
+        state.session.evidence.take_status(status, at);
+        if !state.session.is_race() {
+            state.take_segment(status);
+        }
+        state.session.take_status(status, at);
         state.say(context);
     }
 }
 
 impl Handle<RaceControlMessage> for ClassificationOperator {
     fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, Classification>) {
-        for &driver_number in &message.driver_numbers {
-            let car = state.cars.entry(driver_number);
-            match (message.kind, message.penalty) {
-                (MessageKind::Penalty, Some(kind)) => {
-                    if car.penalties.len() >= PENALTIES_MAX {
-                        car.penalties.remove(0);
-                    }
-                    car.penalties.push((kind, message.penalty_seconds.unwrap_or(0)));
-                }
-                (MessageKind::PenaltyServed, Some(kind)) => {
-                    if let Some(index) = car.penalties.iter().position(|(given, _)| *given == kind) {
-                        car.penalties.remove(index);
-                    }
-                }
-                (MessageKind::Disqualified, _) => car.is_disqualified = true,
-                _ => return,
+        let is_over = message.kind == MessageKind::SessionStatus && ["FINALISED", "ENDS"].iter().any(|words| message.text.contains(words));
+        let closes = is_over && state.session.has_finished && !std::mem::replace(&mut state.session.is_over, true);
+        state.session.starts.take_words(&message.text);
+        let notice = Notice::read(message).filter(|_| !message.driver_numbers.is_empty());
+        if let Some(notice) = &notice {
+            for &driver_number in &message.driver_numbers {
+                state.take_notice(driver_number, context.event_time(), notice);
             }
         }
-        if !message.driver_numbers.is_empty() {
+        if closes || notice.is_some() {
             state.say(context);
         }
     }
@@ -469,18 +878,12 @@ impl Handle<RaceControlMessage> for ClassificationOperator {
 
 impl Handle<Lap> for ClassificationOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, Classification>) {
-        let now = context.now();
-        let car = state.cars.entry(lap.driver_number);
-        let is_news = car.take_lap(lap, now);
-        let session = &mut state.session;
-        let completed = laps_completed(lap);
-        if completed > session.leaders_laps {
-            session.leaders_laps = completed;
-            session.green_laps += i32::from(!session.was_neutralised);
-            session.was_neutralised = session.is_neutralised;
-        }
+        let (is_withdrawn, now) = (context.is_withdrawn(), context.now());
+        let is_news = state.cars.entry(lap.driver_number).take_lap(lap, is_withdrawn, now);
         // Most versions of a lap bring a sector or a speed, which nothing here depends on.
         if is_news {
+            let leaders_laps = state.cars.iter().filter_map(|(_, car)| car.laps_completed()).max().unwrap_or(0);
+            state.session.take_leaders_laps(leaders_laps);
             state.say(context);
         }
     }
@@ -488,14 +891,7 @@ impl Handle<Lap> for ClassificationOperator {
 
 impl Handle<Timing> for ClassificationOperator {
     fn apply(&self, state: &mut State, row: &Timing, context: &mut Context<'_, Classification>) {
-        let car = state.cars.entry(row.driver_number);
-        let is_news = (car.on_road_position, car.state) != (row.position, Some(row.state));
-        (car.on_road_position, car.state) = (row.position, Some(row.state));
-        // A retired car has no gap; a running one keeps its last.
-        let has_moved = (row.gap_ms, row.laps_behind) != (car.gap_ms, car.laps_behind) && row.laps_behind.is_some();
-        if has_moved {
-            (car.gap_ms, car.laps_behind) = (row.gap_ms, row.laps_behind);
-        }
+        let (is_news, has_moved) = state.cars.entry(row.driver_number).take_row(row);
         // Gaps change all the time, and matter only while a penalty is to be added to one.
         if is_news || (has_moved && state.cars.iter().any(|(_, car)| !car.penalties.is_empty())) {
             state.say(context);
@@ -517,6 +913,7 @@ impl Handle<SessionResult> for ClassificationOperator {
             _ if is(result.dnf) => ResultStatus::Retired,
             _ => ResultStatus::Finished,
         };
+        let position = result.position.filter(|_| !matches!(status, ResultStatus::Disqualified | ResultStatus::NotStarted));
         let durations = result.duration.clone().unwrap_or_default();
         let segment = |index: usize| durations.get(index).copied().flatten().map(|seconds| (seconds * 1_000.0).round() as i32);
         let has_segments = durations.len() > 1;
@@ -525,20 +922,19 @@ impl Handle<SessionResult> for ClassificationOperator {
         let fact = Classification {
             basis: Basis::Official,
             driver_number,
-            position: result.position,
+            position,
             on_road_position: None,
             status,
-            is_classified: is_race.then_some(result.position.is_some()),
+            is_classified: is_race.then_some(position.is_some()),
             laps_completed: result.number_of_laps,
             penalty_seconds: 0,
             best_lap_ms: if is_race { None } else { (0..durations.len()).rev().find_map(segment) },
             segment_1_ms: of_segment(0),
             segment_2_ms: of_segment(1),
             segment_3_ms: of_segment(2),
-            points: result
-                .points
-                .or_else(|| state.session.points(result.position, false).filter(|_| !state.session.rewards_the_fastest_lap())),
+            points: result.points.or_else(|| state.points_of_place(position)),
         };
+        let official = state.official.entry(driver_number);
         if official.said.as_ref() != Some(&fact) {
             official.said = Some(fact.clone());
             official.issued = Some(context.draft(fact).correcting(official.issued).emit());
@@ -572,29 +968,23 @@ mod tests {
 
     fn document(session_type: &str, session_name: &str, year: i32) -> Sample {
         Sample::from(Session {
-            meeting_key: 1267,
-            session_key: SESSION,
             session_name: Some(session_name.into()),
             session_type: Some(session_type.into()),
-            circuit_key: None,
-            circuit_short_name: Some("Zandvoort".into()),
-            country_code: None,
-            country_key: None,
-            country_name: None,
-            location: None,
-            date_start: None,
-            date_end: None,
-            gmt_offset: None,
             year: Some(year),
-            is_cancelled: None,
-            reconstructed: None,
-            id: None,
+            ..crate::testing::session_at(None, None)
         })
     }
 
     /// A lap of that time, s, begun at `ms`, without sectors.
     fn timed(driver_number: i32, lap_number: i32, ms: i64, seconds: f64) -> Sample {
         Sample::from(raw::Lap { date_start: Some(at_ms(ms)), lap_duration: Some(seconds), ..lap(driver_number, lap_number) })
+    }
+
+    /// A lap of that time, s, begun at `ms`, with the sectors that add up to it.
+    fn in_sectors(driver_number: i32, lap_number: i32, ms: i64, seconds: f64) -> Sample {
+        let Sample::Laps(lap) = timed(driver_number, lap_number, ms, seconds) else { unreachable!("a lap") };
+        let [quarter, half] = [Some(seconds / 4.0), Some(seconds / 2.0)];
+        Sample::from(raw::Lap { duration_sector_1: quarter, duration_sector_2: half, duration_sector_3: quarter, ..*lap })
     }
 
     fn result(driver_number: i32, place: Option<i32>, points: Option<f64>) -> SessionResult {
@@ -671,9 +1061,8 @@ mod tests {
         );
         assert_eq!(order(&bench), [4, 16, 1]);
         let (winner, penalised) = (newest(&bench, 4), newest(&bench, 1));
-        // Five laps are less than a quarter of the distance: 6, 4 and 3 points.
-        assert_eq!((winner.on_road_position, winner.points), (Some(2), Some(6.0)));
-        assert_eq!((penalised.on_road_position, penalised.penalty_seconds, penalised.points), (Some(1), 5, Some(3.0)));
+        assert_eq!((winner.on_road_position, winner.points), (Some(2), Some(25.0)));
+        assert_eq!((penalised.on_road_position, penalised.penalty_seconds, penalised.points), (Some(1), 5, Some(15.0)));
         let (header, _) = all(&bench, Basis::Provisional, 1).pop().unwrap();
         assert!(header.supersedes.is_some(), "after the end a change is a correction");
         assert!(all(&bench, Basis::Official, 1).is_empty(), "nothing is official before it is published");
@@ -810,7 +1199,8 @@ mod tests {
             year: Some(year),
             outline_m,
             leaders_laps: laps,
-            green_laps,
+            last_lap: Some(laps),
+            green_laps: (1..=green_laps).collect(),
             has_finished: true,
             ..SessionRules::default()
         }
@@ -856,7 +1246,7 @@ mod tests {
 
     #[test]
     fn a_race_that_ends_early_gives_fewer_points() {
-        let winner = |laps, green| rules("Race", 2025, laps, Some(4_200), green).points(Some(1), false);
+        let winner = |laps, green| rules("Race", 2025, laps, Some(4_200), green).points(1, false, None);
         // Of 71 to 73 laps.
         assert_eq!(
             [1, 17, 19, 35, 37, 53, 55, 72].map(|laps| winner(laps, 5)),
@@ -864,20 +1254,20 @@ mod tests {
         );
         assert_eq!([18, 36, 54].map(|laps| winner(laps, 5)), [None; 3], "on either side of a quarter by the outline's error");
         assert_eq!(winner(30, 1), Some(0.0), "less than two laps under green");
-        let unknown = |laps| rules("Race", 2025, laps, None, 5).points(Some(1), false);
+        let unknown = |laps| rules("Race", 2025, laps, None, 5).points(1, false, None);
         assert_eq!((unknown(66), unknown(65)), (Some(25.0), None), "three quarters of any distance");
     }
 
     #[test]
     fn a_sprint_gives_8_points_to_1_and_none_for_the_fastest_lap() {
-        let points = |place| rules("Sprint", 2024, 24, Some(4_200), 20).points(Some(place), true);
+        let points = |place| rules("Sprint", 2024, 24, Some(4_200), 20).points(place, true, None);
         assert_eq!([1, 2, 8, 9].map(points), [8, 7, 1, 0].map(|points| Some(f64::from(points))));
-        assert_eq!(rules("Sprint", 2025, 8, Some(4_200), 5).points(Some(1), false), None, "the rules of a short sprint are not known here");
+        assert_eq!(rules("Sprint", 2025, 8, Some(4_200), 5).points(1, false, None), None, "the rules of a short sprint are not known here");
     }
 
     #[test]
     fn the_fastest_lap_is_worth_a_point_from_2019_to_2024_in_the_first_ten_of_a_race() {
-        let points = |year, place| rules("Race", year, 72, Some(4_200), 70).points(Some(place), true);
+        let points = |year, place| rules("Race", year, 72, Some(4_200), 70).points(place, true, None);
         assert_eq!((points(2024, 10), points(2024, 11), points(2025, 10)), (Some(2.0), Some(0.0), Some(1.0)));
     }
 
@@ -976,5 +1366,358 @@ mod tests {
         bench.arrive(110_000, timed(1, 2, 20_000, 89.0));
         assert_eq!(order(&bench), [1, 4]);
         assert_eq!((newest(&bench, 63).position, newest(&bench, 1).points), (None, None));
+    }
+
+    fn statuses(bench: &Bench, cars: impl IntoIterator<Item = i32>) -> Vec<ResultStatus> {
+        cars.into_iter().map(|car| newest(bench, car).status).collect()
+    }
+
+    fn deletion(bench: &mut Bench, ms: i64, car: i32, time: &str) {
+        bench.arrive(ms, Sample::from(race_control(at_ms(ms), &format!("CAR {car} (XXX) TIME {time} DELETED - TRACK LIMITS AT TURN 4"))));
+    }
+
+    #[test]
+    fn a_time_deleted_after_the_next_segment_began_does_not_change_who_went_on() {
+        let mut bench = qualifying(20, &[&times(1..=20), &[]]);
+        // Car 15's 1:35.000, with which it was the last to go on.
+        deletion(&mut bench, 2_500_000, 15, "1:35.000");
+        assert_eq!(newest(&bench, 15).segment_1_ms, None);
+        assert_eq!(statuses(&bench, [15, 16]), [ResultStatus::Running, ResultStatus::Eliminated]);
+        assert_eq!(order(&bench), (1..=20).collect::<Vec<_>>());
+        bench.arrive(2_900_000, timed(15, 4, 2_800_000, 70.0));
+        assert_eq!(order(&bench)[0], 15, "it drives in the segment");
+    }
+
+    #[test]
+    fn a_time_deleted_before_the_next_segment_begins_changes_who_goes_on() {
+        let mut bench = qualifying(20, &[&times(1..=20)]);
+        deletion(&mut bench, 2_200_000, 15, "1:35.000");
+        bench.arrive(2_400_000, session_status(2_400_000, "SESSION STARTED", None, Some(2)));
+        assert_eq!(statuses(&bench, [15, 16, 17]), [ResultStatus::Eliminated, ResultStatus::Running, ResultStatus::Eliminated]);
+    }
+
+    /// The deletion was known to race control, and arrived late.
+    #[test]
+    fn a_car_with_a_time_in_a_segment_was_in_it() {
+        let mut bench = qualifying(20, &[&times(1..=20), &[]]);
+        deletion(&mut bench, 2_500_000, 15, "1:35.000");
+        bench.arrive(2_900_000, timed(16, 4, 2_800_000, 70.0));
+        assert_eq!(statuses(&bench, [14, 15, 16]), [ResultStatus::Running, ResultStatus::Eliminated, ResultStatus::Running]);
+    }
+
+    #[test]
+    fn a_restart_within_a_segment_begins_no_segment() {
+        let mut bench = qualifying(20, &[&times(1..=20)]);
+        bench.arrive(2_200_000, session_status(2_200_000, "SESSION STARTED", None, Some(2)));
+        for (ms, words) in [(2_300_000, "SESSION ABORTED"), (2_500_000, "SESSION STARTED")] {
+            deletion(&mut bench, ms - 1_000, 1, "1:21.000");
+            bench.arrive(ms, session_status(ms, words, None, Some(2)));
+        }
+        assert_eq!(statuses(&bench, [1, 15, 16]), [ResultStatus::Running, ResultStatus::Running, ResultStatus::Eliminated]);
+    }
+
+    #[test]
+    fn where_race_control_names_no_segments_each_start_after_a_finish_begins_one() {
+        let mut bench = bench();
+        bench.arrive(0, document("Qualifying", "Qualifying", 2024));
+        let status = |bench: &mut Bench, ms, words| bench.arrive(ms, session_status(ms, words, None, None));
+        let drive = |bench: &mut Bench, segment: i64, cars: std::ops::RangeInclusive<i32>| {
+            let begun = segment * 2_000_000;
+            status(bench, begun, "SESSION STARTED");
+            for car in cars {
+                bench.arrive(begun + 200_000, timed(car, segment as i32 * 3, begun + 100_000, f64::from(90 + car) - segment as f64));
+            }
+            status(bench, begun + 300_000, "SESSION ABORTED");
+            status(bench, begun + 400_000, "SESSION STARTED");
+            status(bench, begun + 900_000, "SESSION FINISHED");
+        };
+        drive(&mut bench, 1, 1..=20);
+        assert!(statuses(&bench, 1..=20).iter().all(|status| *status == ResultStatus::Running), "all may still go on");
+        drive(&mut bench, 2, 1..=15);
+        assert!(statuses(&bench, 16..=20).iter().all(|status| *status == ResultStatus::Eliminated));
+        drive(&mut bench, 3, 1..=10);
+        assert_eq!(order(&bench), (1..=20).collect::<Vec<_>>());
+        assert!(statuses(&bench, 1..=10).iter().all(|status| *status == ResultStatus::Finished));
+    }
+
+    #[test]
+    fn a_car_without_a_lap_in_the_first_segment_did_not_start_qualifying() {
+        let mut bench = bench();
+        for (place, car) in [(1, 1), (2, 2), (3, 3)] {
+            bench.arrive(0, Sample::from(position(car, at_ms(0), place)));
+        }
+        bench.arrive(1_000, session_status(1_000, "SESSION STARTED", None, Some(1)));
+        for car in [1, 2] {
+            bench.arrive(200_000, timed(car, 2, 100_000, f64::from(80 + car)));
+        }
+        assert_eq!(newest(&bench, 3).status, ResultStatus::Running, "it may still go out");
+        bench.arrive(900_000, session_status(900_000, "SESSION FINISHED", None, Some(1)));
+        let line = newest(&bench, 3);
+        assert_eq!((line.status, line.position, line.laps_completed), (ResultStatus::NotStarted, None, Some(0)));
+        assert_eq!(order(&bench), [1, 2]);
+    }
+
+    #[test]
+    fn of_a_qualifying_joined_in_the_second_segment_nobody_is_said_not_to_have_started() {
+        let mut bench = bench();
+        for (place, car) in (1..).zip(1..=20) {
+            bench.arrive(0, Sample::from(position(car, at_ms(0), place)));
+        }
+        bench.arrive(1_000, session_status(1_000, "SESSION STARTED", None, Some(2)));
+        for car in 1..=12 {
+            bench.arrive(200_000, timed(car, 8, 100_000, f64::from(80 + car)));
+        }
+        bench.arrive(900_000, session_status(900_000, "SESSION FINISHED", None, Some(2)));
+        assert!(statuses(&bench, 1..=20).iter().all(|status| *status == ResultStatus::Running), "who went on is not known");
+    }
+
+    #[test]
+    fn cars_without_a_time_have_no_place_where_the_tower_has_none() {
+        let mut bench = bench();
+        bench.arrive(1_000, session_status(1_000, "SESSION STARTED", None, Some(1)));
+        bench.arrive(200_000, timed(7, 2, 100_000, 80.0));
+        for car in [3, 5] {
+            bench.arrive(200_000, Sample::from(lap(car, 2)));
+        }
+        assert_eq!(order(&bench), [7]);
+    }
+
+    #[test]
+    fn practice_that_is_over_has_been_driven_to_the_end() {
+        let mut bench = bench();
+        bench.arrive(0, document("Practice", "Practice 1", 2024));
+        bench.arrive(1, session_status(1, "SESSION STARTED", None, None));
+        bench.arrive(100_000, timed(4, 2, 10_000, 90.0));
+        for (ms, words) in [(200_000, "SESSION FINISHED"), (300_000, "SESSION FINALISED")] {
+            assert_eq!(newest(&bench, 4).status, ResultStatus::Running);
+            bench.arrive(ms, session_status(ms, words, None, None));
+        }
+        assert_eq!(newest(&bench, 4).status, ResultStatus::Finished);
+    }
+
+    /// A race of cars whose laps last so many ms, from `first_lap` on, up to the moment `until`. Places go by the order of `cars`.
+    fn laps_until(bench: &mut Bench, cars: &[(i32, i64)], first_lap: i32, until: i64) {
+        for (place, (car, _)) in (1..).zip(cars) {
+            bench.arrive(2, Sample::from(position(*car, at_ms(2), place)));
+        }
+        let mut arrivals = Vec::new();
+        for (car, lap_ms) in cars {
+            for number in 0..until / lap_ms {
+                arrivals
+                    .push(((number + 1) * lap_ms, in_sectors(*car, first_lap + number as i32, number * lap_ms, *lap_ms as f64 / 1_000.0)));
+            }
+        }
+        arrivals.sort_by_key(|(ms, _)| *ms);
+        for (ms, sample) in arrivals {
+            bench.arrive(ms, sample);
+        }
+    }
+
+    fn flag(bench: &mut Bench, ms: i64, flag: &str, lap_number: i32) {
+        let (category, flag) = (Some("Flag".into()), Some(flag.into()));
+        let message = RaceControl { category, flag, lap_number: Some(lap_number), ..race_control(at_ms(ms), "A FLAG") };
+        bench.arrive(ms, Sample::from(message));
+    }
+
+    #[test]
+    fn no_lap_completed_is_none_and_not_unknown() {
+        let mut bench = bench();
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        bench.arrive(2, Sample::from(lap(1, 1)));
+        assert_eq!(newest(&bench, 1).laps_completed, Some(0));
+    }
+
+    #[test]
+    fn a_car_that_did_not_start_has_no_place_no_lap_and_no_points() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        bench.arrive(2, Sample::from(position(16, at_ms(2), 3)));
+        laps_until(&mut bench, &[(1, 80_000), (4, 81_000)], 1, 330_000);
+        let line = newest(&bench, 16);
+        assert_eq!((line.status, line.position, line.points), (ResultStatus::NotStarted, None, Some(0.0)));
+        assert_eq!((line.laps_completed, order(&bench)), (Some(0), vec![1, 4]));
+    }
+
+    #[test]
+    fn a_car_whose_laps_are_not_sent_started_and_is_not_said_to_be_unclassified() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        bench.arrive(2, Sample::from(position(16, at_ms(2), 3)));
+        let gap = raw::Interval { gap_to_leader: Reading::Number(3.0), ..interval(16, at_ms(50_000)) };
+        bench.arrive(50_000, Sample::from(gap));
+        laps_until(&mut bench, &[(1, 80_000), (4, 81_000)], 1, 330_000);
+        flag(&mut bench, 331_000, "CHEQUERED", 4);
+        let line = newest(&bench, 16);
+        assert_ne!(line.status, ResultStatus::NotStarted);
+        assert_eq!((line.position, line.laps_completed, line.is_classified), (Some(3), None, None));
+    }
+
+    #[test]
+    fn a_stray_number_that_only_race_control_names_gets_no_line() {
+        let mut bench = race(2);
+        bench.arrive(300_000, Sample::from(race_control(at_ms(300_000), "5 SECOND TIME PENALTY FOR CAR 99 (XXX) - TRACK LIMITS")));
+        assert!(all(&bench, Basis::Provisional, 99).is_empty());
+    }
+
+    /// OpenF1's numbers may be too low for all cars alike: the last of 58 laps is 57 here, and car 5, which stops, completes 49.
+    #[test]
+    fn after_a_join_in_mid_race_nobody_is_said_to_be_unclassified() {
+        let classified = |sees_start: bool| {
+            let mut bench = bench();
+            bench.arrive(0, document("Race", "Race", 2025));
+            if sees_start {
+                bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+            }
+            bench.arrive(2, timed(5, 49, 80_000, 80.0));
+            bench.arrive(2, Sample::from(position(5, at_ms(2), 4)));
+            laps_until(&mut bench, &[(1, 80_000), (4, 81_000), (16, 82_000)], 48, 840_000);
+            flag(&mut bench, 841_000, "CHEQUERED", 58);
+            [1, 4, 16, 5].map(|car| newest(&bench, car).is_classified)
+        };
+        assert_eq!(classified(false), [Some(true), Some(true), Some(true), None]);
+        assert_eq!(classified(true), [Some(true), Some(true), Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn a_car_that_stops_on_the_last_lap_is_ahead_of_those_lapped() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        // Of 40 laps car 4 completes 36 and stops; car 16 is lapped four times and takes the flag after the same 36.
+        bench.arrive(2, Sample::from(position(4, at_ms(2), 3)));
+        laps_until(&mut bench, &[(1, 80_000), (16, 89_500)], 1, 36 * 80_000);
+        for number in 1..=36 {
+            bench.arrive(36 * 80_000, in_sectors(4, number, i64::from(number - 1) * 81_000, 81.0));
+        }
+        for number in 37..=40 {
+            bench.arrive(i64::from(number) * 80_000, timed(1, number, i64::from(number - 1) * 80_000, 80.0));
+        }
+        flag(&mut bench, 3_201_000, "CHEQUERED", 40);
+        for number in 33..=36 {
+            bench.arrive(3_225_000, timed(16, number, i64::from(number - 1) * 89_500, 89.5));
+        }
+        assert_eq!(statuses(&bench, [1, 4, 16]), [ResultStatus::Finished, ResultStatus::Retired, ResultStatus::Finished]);
+        assert_eq!((newest(&bench, 4).on_road_position, newest(&bench, 4).is_classified), (Some(3), Some(true)));
+        assert_eq!(order(&bench), [1, 4, 16]);
+    }
+
+    #[test]
+    fn a_race_that_is_not_resumed_counts_to_the_last_but_one_lap_before_the_flag() {
+        // Car 9 crashes on lap 7 and brings the flag out, car 5 on lap 3; car 16 is a lap down.
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        laps_until(&mut bench, &[(1, 80_000), (4, 82_000), (9, 81_000), (16, 99_000)], 1, 500_000);
+        laps_until(&mut bench, &[(5, 83_000)], 1, 170_000);
+        bench.arrive(505_000, Sample::from(position(5, at_ms(505_000), 5)));
+        flag(&mut bench, 510_000, "RED", 7);
+        assert_eq!(newest(&bench, 1).laps_completed, Some(6));
+        bench.arrive(2_000_000, session_status(2_000_000, "SESSION FINISHED", Some(7), None));
+        let said = [1, 9, 4, 16, 5].map(|car| {
+            let line = newest(&bench, car);
+            (line.position, line.laps_completed, line.is_classified)
+        });
+        let classified = |place, laps| (Some(place), Some(laps), Some(true));
+        assert_eq!(said[..4], [classified(1, 5), classified(2, 5), classified(3, 5), classified(4, 5)]);
+        assert_eq!(said[4].1, Some(2));
+        assert_eq!(statuses(&bench, [1, 4, 9, 16]), [ResultStatus::Finished; 4]);
+        // Of 44 laps or more: less than a quarter.
+        assert_eq!(newest(&bench, 1).points, Some(6.0));
+        bench.arrive(2_100_000, Sample::from(race_control(at_ms(2_100_000), "5 SECOND TIME PENALTY FOR CAR 9 (XXX) - SPEEDING")));
+        assert_eq!(order(&bench)[..3], [1, 4, 9], "10 s behind after five laps, and 5 s more: behind car 4's 10 s");
+    }
+
+    #[test]
+    fn a_race_that_is_resumed_counts_to_the_flag() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        laps_until(&mut bench, &[(1, 80_000), (4, 82_000)], 1, 500_000);
+        bench.arrive(510_000, session_status(510_000, "SESSION ABORTED", Some(7), None));
+        bench.arrive(900_000, session_status(900_000, "SESSION STARTED", Some(7), None));
+        flag(&mut bench, 1_000_000, "CHEQUERED", 7);
+        assert_eq!(newest(&bench, 1).laps_completed, Some(6));
+        assert_eq!(newest(&bench, 1).points, Some(6.0), "stopped and of few laps");
+    }
+
+    #[test]
+    fn of_a_race_stopped_on_lap_2_for_good_no_lap_counts_and_nobody_has_a_place() {
+        let mut bench = bench();
+        bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+        laps_until(&mut bench, &[(1, 80_000), (4, 82_000)], 1, 90_000);
+        flag(&mut bench, 100_000, "RED", 2);
+        assert_eq!(order(&bench), [1, 4]);
+        bench.arrive(2_000_000, session_status(2_000_000, "SESSION FINISHED", Some(2), None));
+        assert_eq!(order(&bench), Vec::<i32>::new());
+        assert_eq!([1, 4].map(|car| newest(&bench, car).is_classified), [None; 2]);
+    }
+
+    #[test]
+    fn an_aborted_start_may_take_a_lap_off_the_distance() {
+        let mut session = rules("Race", 2024, 69, Some(4_309), 60);
+        assert_eq!(session.scheduled_laps(SessionKind::Race), 69..=71);
+        for text in ["ABORTED START", "EXTRA FORMATION LAP"] {
+            session.starts.take_words(text);
+        }
+        assert_eq!(session.scheduled_laps(SessionKind::Race), 68..=71);
+    }
+
+    #[test]
+    fn a_race_whose_start_was_aborted_was_not_stopped() {
+        let points = |flag_on_lap_1: Option<&str>| {
+            let mut bench = bench();
+            bench.arrive(0, document("Race", "Race", 2025));
+            bench.arrive(1, session_status(1, "SESSION STARTED", Some(1), None));
+            if let Some(shown) = flag_on_lap_1 {
+                flag(&mut bench, 2, shown, 1);
+            }
+            bench.arrive(3, session_status(3, "SESSION ABORTED", Some(1), None));
+            bench.arrive(1_000, session_status(1_000, "SESSION STARTED", Some(1), None));
+            laps_until(&mut bench, &[(1, 80_000), (4, 81_000)], 1, 500_000);
+            flag(&mut bench, 500_000, "CHEQUERED", 6);
+            newest(&bench, 1).points
+        };
+        assert_eq!((points(None), points(Some("RED"))), (Some(25.0), Some(6.0)));
+    }
+
+    #[test]
+    fn a_correction_of_the_cars_number_moves_the_penalty() {
+        let mut bench = race(5);
+        for (ms, words) in [(410_000, "5 SECOND TIME PENALTY FOR CAR 1"), (420_000, "CORRECTION: 5 SECOND TIME PENALTY FOR CAR 4")] {
+            bench.arrive(ms, Sample::from(race_control(at_ms(ms), &format!("FIA STEWARDS: {words} (XXX) - UNSAFE RELEASE"))));
+        }
+        assert_eq!([1, 4, 16].map(|car| newest(&bench, car).penalty_seconds), [0, 5, 0]);
+    }
+
+    #[test]
+    fn a_reinstated_car_has_its_place_again() {
+        let mut bench = race(5);
+        for (ms, words) in [(410_000, "CAR 1 (VER) DISQUALIFIED - TECHNICAL INFRINGEMENT"), (420_000, "CAR 1 (VER) REINSTATED")] {
+            bench.arrive(ms, Sample::from(race_control(at_ms(ms), &format!("FIA STEWARDS: {words}"))));
+            assert_eq!(order(&bench), if ms < 420_000 { vec![4, 16] } else { vec![1, 4, 16] });
+        }
+        assert_eq!((newest(&bench, 1).status, newest(&bench, 1).is_classified), (ResultStatus::Finished, Some(true)));
+    }
+
+    #[test]
+    fn a_published_line_of_a_disqualified_car_has_no_place() {
+        let mut bench = bench();
+        bench.arrive(0, document("Race", "Race", 2025));
+        bench.arrive(1, Sample::from(SessionResult { dsq: Some(true), ..result(16, Some(3), Some(0.0)) }));
+        let line = all(&bench, Basis::Official, 16)[0].1.clone();
+        assert_eq!((line.position, line.is_classified), (None, Some(false)));
+    }
+
+    /// An older version that is sent again is stale; one without an `_id` is as new as its arrival.
+    #[test]
+    fn a_published_result_is_corrected_by_the_newest_version() {
+        let mut bench = bench();
+        for (ms, place, id) in [(0, 1, Some(10)), (1, 2, None), (2, 1, Some(9)), (3, 3, None)] {
+            bench.arrive(ms, Sample::from(SessionResult { id, ..result(1, Some(place), None) }));
+        }
+        let places: Vec<_> = all(&bench, Basis::Official, 1).into_iter().map(|(_, line)| line.position).collect();
+        assert_eq!(places, [Some(1), Some(2), Some(3)]);
     }
 }

@@ -227,11 +227,11 @@ impl CompletenessOperator {
 
     /// Declares laps on which samples of a car that begins a lap are missing.
     fn miss_samples(self, state: &mut State, driver_number: i32, context: &mut Context<'_, Completeness>) {
-        for stream in 0..2 {
+        for (stream, subject) in STREAMS.into_iter().enumerate().take(2) {
             let Some((before, lap_number)) = state.cars.get(driver_number).and_then(|car| car.samples[stream]) else { continue };
             let is_heard = state.streams[stream].heard.is_some_and(|(at, _)| context.now().since(at) < self.silence_ms * 1_000);
             if is_heard && state.has_lost(stream, before, context.now(), self.silence_ms) {
-                state.declare((STREAMS[stream], driver_number, lap_number), context);
+                state.declare((subject, driver_number, lap_number), context);
             }
         }
     }
@@ -307,8 +307,10 @@ impl Handle<TrackStatus> for CompletenessOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Completeness>) {
         state.is_race |= status.lap_number.is_some();
         state.is_under_way = status.session == SessionState::Started;
-        if status.session == SessionState::Started {
+        if status.started_at.is_some() {
             state.see(Subject::SessionStart, context);
+        }
+        if status.session == SessionState::Started {
             self.wait(state, context);
         }
         if status.status == Status::Red {
@@ -625,20 +627,20 @@ mod tests {
     fn tyres_changed_without_a_document_of_the_pass_miss_it_until_it_comes() {
         let mut bench = bench();
         bench.arrive(1, start(Some(1)));
-        let stint = |number, lap_start| {
+        let stint = |number, lap_start, lap_end| {
             let compound = Some("HARD".into());
-            Sample::from(raw::Stint { lap_start: Some(lap_start), lap_end: Some(lap_start), compound, ..stint(4, number) })
+            Sample::from(raw::Stint { lap_start: Some(lap_start), lap_end: Some(lap_end), compound, ..stint(4, number) })
         };
-        bench.arrive(2, stint(1, 1));
-        for number in 1..=6 {
+        bench.arrive(2, stint(1, 1, 1));
+        for number in 1..=8 {
             bench.arrive(i64::from(number) * 80_000, timed(number, Some(80.0)));
-            if number == 4 {
-                bench.arrive(330_000, stint(2, 4));
+            if number >= 4 {
+                bench.arrive(i64::from(number) * 80_000 + 10_000, stint(2, 4, number));
             }
         }
         let of_passes = |bench: &Bench| said(bench).into_iter().filter(|(subject, ..)| *subject == Subject::Pit).collect::<Vec<_>>();
         assert_eq!(of_passes(&bench), [(Subject::Pit, 4, 3, true)]);
-        bench.arrive(500_000, Sample::from(pit(4, 3, at_ms(320_000))));
+        bench.arrive(700_000, Sample::from(pit(4, 3, at_ms(320_000))));
         assert_eq!(of_passes(&bench)[1..], [(Subject::Pit, 4, 3, false)]);
     }
 

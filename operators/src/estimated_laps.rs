@@ -117,12 +117,18 @@ impl Operator for EstimatedLapsOperator {
 impl Handle<TrackStatus> for EstimatedLapsOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, EstimatedLap>) {
         state.is_race |= status.lap_number.is_some();
-        match status.session {
-            SessionState::Started if state.is_race && state.started.is_none() => {
-                state.started = Some((context.event_time(), context.causes().to_vec()));
-            }
-            SessionState::Finished if state.is_race && state.finished_at.is_none() => state.finished_at = Some(context.event_time()),
-            _ => {}
+        if !state.is_race {
+            return;
+        }
+        let start = status.started_at.filter(|start| state.started.as_ref().is_none_or(|(known, _)| known != start));
+        if let Some(started_at) = start
+            && state.started.replace((started_at, context.causes().to_vec())).is_some()
+        {
+            // What was driven since an aborted start are no laps of the race.
+            state.cars = ByDriver::default();
+        }
+        if status.session == SessionState::Finished && state.finished_at.is_none() {
+            state.finished_at = Some(context.event_time());
         }
     }
 }

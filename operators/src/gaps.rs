@@ -2,29 +2,41 @@
 //!
 //! Rules, with their source:
 //! * The leader is the first of the running order, which is the timing line's; its gap is 0 and it has no interval, whatever its
-//!   documents say (OpenF1). Before an order is known, the car whose own document gives a gap of 0 leads.
+//!   documents say (OpenF1). Before an order is known, the car whose own document gives a gap of 0 leads; afterwards a gap of 0 in the
+//!   document of another is none. A lead that is disputed stays with the car that had it ([`running_order`](crate::running_order)).
 //! * `+1 LAP`, `+2 LAPS` and `1L` are whole laps behind (OpenF1, the feed). Any other text is rejected.
 //! * A null is a gap that is not known. But a lapped car's gap to the leader stops being sent: the last one of whole laps holds, marked
 //!   as held, until the car gets a time or other laps, or the lead (OpenF1).
 //! * A car that loses the lead has no gap until the feed gives it one. A car that never had a document has no gap either: outside
 //!   races there are none (OpenF1), and the first of a qualifying leads nobody.
+//! * A running car's time changes with every document, so a car that has had none for a minute while most others
+//!   had some within 15 s is out: its times are not known until it is heard of again. Whole laps may not change
+//!   for long and hold. When all are silent, as under a red flag, and after the flag nothing ages.
 //! * Gaps are the feed's alone, never counted from laps or lap times: the lap counter rises before the line.
 //! * A document older than the newest of its car is replayed and ignored, and so is the newest itself.
 
-use pitwall_engine::operator::{Context, Handle, Operator};
+use pitwall_engine::Micros;
+use pitwall_engine::operator::{Context, Handle, Operator, Tick};
 use pitwall_schemas::codec::Reading;
-use pitwall_schemas::facts::{Gap, Position};
+use pitwall_schemas::facts::{Gap, Position, SessionState, TrackStatus};
 use pitwall_schemas::raw::Interval;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
 use crate::known::{Version, in_order};
+use crate::running_order::RunningOrder;
 
 /// Longest gap accepted, s: a day, more than any session lasts.
 const SECONDS_MAX: f64 = 86_400.0;
 
 /// Most laps behind accepted; the shortest circuit's race has 78.
 const LAPS_MAX: i32 = 200;
+
+/// How long after its newest document a car's times are believed, µs. The feed sends one every four seconds or so.
+const SILENCE_MAX: i64 = 60 * Micros::SECOND;
+
+/// How long after its newest document a car is heard of now, µs.
+const HEARD_MAX: i64 = 15 * Micros::SECOND;
 
 /// Reads gaps and intervals.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,8 +45,12 @@ pub struct GapsOperator;
 /// The gaps of all cars.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
+    order: RunningOrder,
     leader: Option<Leader>,
     cars: ByDriver<Car>,
+    /// Ledger record of the newest document of any car.
+    newest: Option<u64>,
+    is_over: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,8 +63,9 @@ struct Leader {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
     newest: Version,
-    /// What the newest document said.
+    /// What the newest document said, and when it arrived.
     document: Option<Document>,
+    heard_at: Option<Micros>,
     to_leader: Measured,
     to_car_ahead: Measured,
     is_held: bool,
@@ -124,6 +141,16 @@ impl Car {
         self.to_car_ahead = Measured { distance: to_car_ahead, cause: Some(seq) };
     }
 
+    /// The car is not heard of any more while others are, as ledger record `newest` says. Tells whether anything was known of it.
+    fn fall_silent(&mut self, newest: u64) -> bool {
+        let is_time = |measured: &Measured| matches!(measured.distance, Distance::Milliseconds(_));
+        let had_times = is_time(&self.to_leader) || is_time(&self.to_car_ahead);
+        for measured in [&mut self.to_leader, &mut self.to_car_ahead].into_iter().filter(|measured| is_time(measured)) {
+            *measured = Measured { distance: Distance::Unknown, cause: Some(newest) };
+        }
+        had_times
+    }
+
     /// The car leads now.
     const fn lead(&mut self, cause: Option<u64>) {
         self.to_leader = Measured { distance: Distance::Milliseconds(0), cause };
@@ -144,10 +171,12 @@ impl Car {
         let fact = if leads {
             Gap { driver_number, gap_ms: Some(0), laps_behind: Some(0), interval_ms: None, interval_laps: None, is_held: false }
         } else {
+            // A gap of 0 is the leader's own.
+            let to_leader = if self.to_leader.distance == Distance::Milliseconds(0) { Distance::Unknown } else { self.to_leader.distance };
             Gap {
                 driver_number,
-                gap_ms: self.to_leader.distance.milliseconds(),
-                laps_behind: self.to_leader.distance.laps(),
+                gap_ms: to_leader.milliseconds(),
+                laps_behind: to_leader.laps(),
                 interval_ms: self.to_car_ahead.distance.milliseconds(),
                 interval_laps: self.to_car_ahead.distance.laps(),
                 is_held: self.is_held,
@@ -166,7 +195,7 @@ impl Car {
 
 impl Operator for GapsOperator {
     const NAME: &'static str = "gaps";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = Gap;
     type State = State;
 }
@@ -188,6 +217,8 @@ impl Handle<Interval> for GapsOperator {
         if std::mem::replace(&mut car.document, document) == document && car.newest == before {
             return;
         }
+        car.heard_at = Some(context.now());
+        state.newest = Some(context.seq());
         car.take(to_leader, to_car_ahead, context.seq());
         car.say(driver_number, state.leader.as_ref(), context);
     }
@@ -195,15 +226,16 @@ impl Handle<Interval> for GapsOperator {
 
 impl Handle<Position> for GapsOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Gap>) {
-        let is_news = state.leader.as_ref().is_none_or(|leader| leader.driver_number != position.driver_number);
-        if position.position != 1 || !is_news {
+        state.order.take(position);
+        let Some(leader) = state.order.leader() else { return };
+        if state.leader.as_ref().is_some_and(|former| former.driver_number == leader) {
             return;
         }
         let causes = context.causes().to_vec();
         let cause = causes.last().copied();
-        let former = state.leader.replace(Leader { driver_number: position.driver_number, causes });
+        let former = state.leader.replace(Leader { driver_number: leader, causes });
         for (driver_number, car) in state.cars.iter_mut() {
-            if driver_number == position.driver_number {
+            if driver_number == leader {
                 car.lead(cause);
             } else if former.as_ref().is_none_or(|former| former.driver_number == driver_number) {
                 car.lose_the_lead(cause);
@@ -211,6 +243,31 @@ impl Handle<Position> for GapsOperator {
                 continue;
             }
             car.say(driver_number, state.leader.as_ref(), context);
+        }
+    }
+}
+
+impl Handle<TrackStatus> for GapsOperator {
+    fn apply(&self, state: &mut State, status: &TrackStatus, _context: &mut Context<'_, Gap>) {
+        state.is_over = status.session == SessionState::Finished;
+    }
+}
+
+impl Handle<Tick> for GapsOperator {
+    fn apply(&self, state: &mut State, tick: &Tick, context: &mut Context<'_, Gap>) {
+        let Some(newest) = state.newest.filter(|_| !state.is_over) else { return };
+        let silent_for = |car: &Car| car.heard_at.map(|heard_at| tick.second.since(heard_at));
+        let silences = || state.cars.iter().filter_map(|(_, car)| silent_for(car));
+        let heard = silences().filter(|silence| *silence <= HEARD_MAX).count();
+        if heard * 2 <= silences().count() {
+            return;
+        }
+        for (driver_number, car) in state.cars.iter_mut() {
+            let is_silent = silent_for(car).is_some_and(|silence| silence > SILENCE_MAX);
+            let leads = state.leader.as_ref().is_some_and(|leader| leader.driver_number == driver_number);
+            if is_silent && !leads && car.fall_silent(newest) {
+                car.say(driver_number, state.leader.as_ref(), context);
+            }
         }
     }
 }
@@ -225,7 +282,7 @@ mod tests {
     fn bench() -> Bench {
         Bench::new(|graph| {
             let positions = graph.publish(PositionsOperator::default(), |inputs| inputs.samples::<raw::Position>());
-            graph.publish(GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
+            graph.publish(GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions).ticks());
         })
     }
 
@@ -358,5 +415,51 @@ mod tests {
             assert!(bench.facts::<Gap>().is_empty(), "{words}");
         }
         assert_eq!(play([(0, gap(4, 0, Reading::Missing, seconds(-1.0)))]).rejections().len(), 1);
+    }
+
+    /// Documents of cars 1, 4 and 44 every five seconds from `from` to `until`, s; car 44's until `out`.
+    fn race(from: i64, until: i64, out: i64) -> Vec<(i64, Sample)> {
+        let grid = [(1, 1), (4, 2), (44, 3)].map(|(car, stated)| (0, place(car, 0, stated)));
+        let of_second = |second: i64| {
+            let documents = [(1, 0.0), (4, 2.0 + second as f64 / 1_000.0), (44, 0.0)].into_iter();
+            let ms = second * 1_000;
+            documents
+                .filter(move |(car, _)| *car != 44 || second <= out)
+                .map(move |(car, behind)| (ms, gap(car, ms, seconds(behind), seconds(behind))))
+        };
+        grid.into_iter().chain((from..until).step_by(5).flat_map(of_second)).collect()
+    }
+
+    #[test]
+    fn a_gap_of_0_is_the_leaders_alone() {
+        let bench = play(race(1, 20, 20));
+        assert_eq!(said(&bench, 1), [(Some(0), Some(0), false)]);
+        assert_eq!(said(&bench, 44), [(None, None, false)]);
+    }
+
+    #[test]
+    fn the_gaps_of_a_car_that_falls_silent_while_others_are_heard_are_unknown() {
+        let mut samples = race(1, 200, 0);
+        samples.push((2_000, gap(44, 2_000, seconds(3.5), seconds(1.5))));
+        samples.push((190_500, gap(44, 190_500, seconds(9.5), seconds(7.5))));
+        samples.sort_by_key(|(ms, _)| *ms);
+        let bench = play(samples);
+        assert_eq!(said(&bench, 44), [(Some(3_500), Some(0), false), (None, None, false), (Some(9_500), Some(0), false)]);
+        let facts = bench.facts::<Gap>();
+        let (header, silent) = facts.iter().find(|(_, fact)| fact.driver_number == 44 && fact.gap_ms.is_none()).unwrap();
+        assert_eq!((silent.interval_ms, header.known_at.since(at_ms(0)) / 1_000_000), (None, 66));
+        assert!(said(&bench, 1).len() == 1 && said(&bench, 4).iter().all(|(gap_ms, ..)| gap_ms.is_some()));
+    }
+
+    #[test]
+    fn gaps_hold_while_all_cars_are_silent_and_whole_laps_hold_always() {
+        let mut samples = race(1, 100, 10);
+        samples.retain(|(ms, _)| !(20_000..90_000).contains(ms));
+        samples.push((2_000, gap(44, 2_000, text("+1 LAP"), Reading::Missing)));
+        samples.push((11_000, gap(44, 11_000, text("+1 LAP"), Reading::Missing)));
+        samples.sort_by_key(|(ms, _)| *ms);
+        let bench = play(samples);
+        assert!(said(&bench, 4).iter().all(|(gap_ms, ..)| gap_ms.is_some()));
+        assert_eq!(said(&bench, 44).last(), Some(&(None, Some(1), false)));
     }
 }

@@ -9,27 +9,33 @@ pub mod circuit;
 pub mod classification;
 pub mod completeness;
 pub mod degradation;
+mod disputes;
 pub mod drivers;
 pub mod estimated_laps;
 pub mod estimated_order;
 pub mod gaps;
 pub mod known;
 pub mod laps;
+mod left_over;
 pub mod line_crossings;
 pub mod odometer;
 pub mod overtakes;
+pub mod penalties;
 pub mod pit_passes;
 pub mod pit_stops;
 pub mod position_check;
 pub mod positions;
+pub mod presence;
 pub mod probability;
 pub mod race_clock;
 pub mod race_control;
 pub mod race_events;
 pub mod reach;
+mod road;
+pub mod running_order;
 pub mod session_kind;
-pub mod start_lines;
 pub mod standing;
+pub mod start_lines;
 pub mod starting_grid;
 pub mod stints;
 pub mod team_radio;
@@ -66,12 +72,26 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     let track_status = graph.publish(track_status::TrackStatusOperator, |inputs| inputs.samples::<RaceControl>().samples::<Lap>());
     let race_control = graph.publish(race_control::RaceControlOperator::default(), |inputs| inputs.samples::<RaceControl>());
     let laps = graph.publish(laps::LapsOperator::default(), |inputs| {
-        inputs.samples::<Lap>().samples::<Pit>().stream(track_status).stream(race_control)
+        inputs.samples::<Lap>().samples::<Pit>().samples::<Stint>().samples::<Session>().stream(track_status).stream(race_control)
     });
     let race_clock = graph.publish(race_clock::RaceClockOperator, |inputs| inputs.stream(track_status).stream(laps));
-    let positions = graph.publish(positions::PositionsOperator::default(), |inputs| inputs.samples::<Position>());
-    let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(positions));
     let telemetry = graph.publish(telemetry::TelemetryOperator::default(), |inputs| inputs.samples::<CarData>().samples::<Location>());
+    let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
+        inputs.samples::<Lap>().samples::<Session>().stream(track_status).stream(telemetry)
+    });
+    let line_crossings =
+        graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
+    let estimated_laps = graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| {
+        inputs.stream(track_status).stream(timing_line).stream(line_crossings)
+    });
+    let estimated_order = graph.publish(estimated_order::EstimatedOrderOperator::default(), |inputs| inputs.stream(estimated_laps));
+    let positions = graph.publish(positions::PositionsOperator::default(), |inputs| {
+        let inputs = inputs.samples::<Position>().samples::<Interval>().ticks();
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps);
+        inputs.stream(telemetry).stream(estimated_laps)
+    });
+    graph.publish(position_check::PositionCheckOperator::default(), |inputs| inputs.stream(laps).stream(estimated_order).stream(positions));
+    let gaps = graph.publish(gaps::GapsOperator, |inputs| inputs.samples::<Interval>().stream(track_status).stream(positions).ticks());
     let stints = graph.publish(stints::StintsOperator::default(), |inputs| {
         inputs.samples::<Stint>().samples::<Pit>().samples::<Lap>().stream(laps).stream(telemetry)
     });
@@ -81,8 +101,8 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
         inputs.stream(laps).stream(positions).stream(gaps)
     });
     let timing = graph.publish(timing::TimingOperator::default(), |inputs| {
-        let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
-        inputs.stream(pit_stops)
+        let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
+        inputs.samples::<Interval>().stream(gaps).stream(stints).stream(pit_stops).stream(telemetry)
     });
     graph.publish(probability::ProbabilityOperator::default(), |inputs| {
         let inputs = inputs.stream(race_clock).stream(track_status).stream(positions).stream(gaps).stream(timing);
@@ -117,18 +137,8 @@ pub fn join(graph: &mut GraphBuilder<Sample>) {
     });
     graph.publish(race_events::RaceEventsOperator::default(), |inputs| {
         let inputs = inputs.stream(track_status).stream(race_control).stream(laps).stream(positions).stream(timing).stream(weather);
-        inputs.stream(pit_stops).stream(overtakes).stream(battles).stream(undercuts)
+        inputs.stream(gaps).stream(classification).stream(pit_stops).stream(overtakes).stream(battles).stream(undercuts)
     });
-    let timing_line = graph.publish(timing_line::TimingLineOperator::default(), |inputs| {
-        inputs.samples::<Lap>().samples::<Session>().stream(track_status).stream(telemetry)
-    });
-    let line_crossings =
-        graph.publish(line_crossings::LineCrossingsOperator::default(), |inputs| inputs.stream(timing_line).stream(telemetry));
-    let estimated_laps = graph.publish(estimated_laps::EstimatedLapsOperator::default(), |inputs| {
-        inputs.stream(track_status).stream(timing_line).stream(line_crossings)
-    });
-    let estimated_order = graph.publish(estimated_order::EstimatedOrderOperator::default(), |inputs| inputs.stream(estimated_laps));
-    graph.publish(position_check::PositionCheckOperator::default(), |inputs| inputs.stream(estimated_order).stream(positions));
     graph.publish(pit_passes::PitPassesOperator::default(), |inputs| inputs.stream(estimated_laps).stream(telemetry));
 }
 

@@ -1,6 +1,9 @@
-//! Position check: the feed's running order against the order by crossings of the timing line, at the end of each lap.
+//! Position check: the feed's running order against the cars' own laps and locations, at the end of each lap by the crossings of the timing
+//! line, and while a place is disputed by [`positions`](crate::positions).
 //!
-//! The feed's order lags the line (OpenF1 #194), so its order [`PositionCheckOperator::lag_ms`] after a car's crossing is taken. In it
+//! A disputed place is said at once, under the lap that the car is on, and taken back when the road confirms the place after all.
+//!
+//! At the end of a lap: the feed's order lags the line (OpenF1 #194), so its order [`PositionCheckOperator::lag_ms`] after a car's crossing is taken. In it
 //! stands a car that has stopped until the feed drops it; it completes no lap and has no crossing. So of both orders only the cars that
 //! complete the lap count, and a lap is compared [`PositionCheckOperator::settle_ms`] after its first car: later than any car still
 //! running. Agreement is silent; a disagreement says both places and how many there were.
@@ -8,8 +11,8 @@
 use std::collections::BTreeMap;
 
 use pitwall_engine::Micros;
-use pitwall_engine::operator::{Context, Handle, Operator};
-use pitwall_schemas::facts::{EstimatedPlace, Position, PositionCheck};
+use pitwall_engine::operator::{Context, Handle, Issued, Operator};
+use pitwall_schemas::facts::{EstimatedPlace, Lap, Position, PositionCheck};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
@@ -46,6 +49,16 @@ pub struct State {
     compared: i32,
     comparisons: i32,
     disagreements: i32,
+    /// Lap that each car is on.
+    lap_numbers: ByDriver<i32>,
+    /// The newest place of each car that was disputed while a lap was driven.
+    disputed: ByDriver<Disputed>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Disputed {
+    said: Option<(PositionCheck, Issued)>,
+    stands: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,9 +76,43 @@ impl State {
     }
 }
 
+impl Disputed {
+    /// What was said of a lap while it was driven.
+    fn on_lap(&self, lap_number: i32) -> Option<Issued> {
+        self.said.as_ref().filter(|(said, _)| said.lap_number == lap_number).map(|(_, issued)| *issued)
+    }
+}
+
+impl State {
+    /// Says that the car's place is disputed, or takes it back when the same place is not.
+    fn say_disputed(&mut self, position: &Position, context: &mut Context<'_, PositionCheck>) {
+        let driver_number = position.driver_number;
+        let lap_number = self.lap_numbers.get(driver_number).copied().unwrap_or(0);
+        let disputed = self.disputed.entry(driver_number);
+        let Some(estimated_position) = position.undisputed_position else {
+            if let Some((said, issued)) = disputed.said.take_if(|(said, _)| disputed.stands && said.position == position.position) {
+                context.draft(said).withdrawing(issued).emit();
+            }
+            disputed.stands = false;
+            return;
+        };
+        let fact = PositionCheck {
+            driver_number,
+            lap_number,
+            position: position.position,
+            estimated_position,
+            disagreements: self.disagreements,
+            comparisons: self.comparisons,
+            is_under_way: true,
+        };
+        let issued = context.draft(fact.clone()).correcting(disputed.on_lap(lap_number)).emit();
+        *disputed = Disputed { said: Some((fact, issued)), stands: true };
+    }
+}
+
 impl Operator for PositionCheckOperator {
     const NAME: &'static str = "position_check";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = PositionCheck;
     type State = State;
 
@@ -92,8 +139,11 @@ impl Operator for PositionCheckOperator {
             }
             state.disagreements += 1;
             let (disagreements, comparisons) = (state.disagreements, state.comparisons);
-            let fact = PositionCheck { driver_number, lap_number, position, estimated_position, disagreements, comparisons };
-            context.draft(fact).because(&in_order(finish.causes.iter().chain([&cause]).map(|cause| Some(*cause)))).at(finish.at).emit();
+            let is_under_way = false;
+            let fact = PositionCheck { driver_number, lap_number, position, estimated_position, disagreements, comparisons, is_under_way };
+            let causes = in_order(finish.causes.iter().chain([&cause]).map(|cause| Some(*cause)));
+            let previous = state.disputed.get(driver_number).and_then(|disputed| disputed.on_lap(lap_number));
+            context.draft(fact).because(&causes).at(finish.at).correcting(previous).emit();
         }
     }
 }
@@ -106,6 +156,18 @@ impl Handle<Position> for PositionCheckOperator {
             places.remove(0);
         }
         places.push((context.now(), position.position, cause));
+        state.say_disputed(position, context);
+    }
+}
+
+impl Handle<Lap> for PositionCheckOperator {
+    fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, PositionCheck>) {
+        let newest = state.lap_numbers.entry(lap.driver_number);
+        if context.is_withdrawn() {
+            *newest = (*newest).min(lap.lap_number - 1);
+        } else {
+            *newest = (*newest).max(lap.lap_number);
+        }
     }
 }
 
@@ -220,5 +282,41 @@ mod tests {
     #[test]
     fn two_cars_in_another_order_disagree_both() {
         assert_eq!(said(&bench(&[4, 81, 1], &[(81, 1), (4, 2), (1, 3)])), [(4, 2, 1, 2), (81, 1, 2, 3)]);
+    }
+
+    struct Disputed;
+
+    /// Turns an interval of x s into a place 1 that is disputed for place x, or undisputed for 0.
+    impl Operator for Disputed {
+        const NAME: &'static str = "disputed_of_the_test";
+        const VERSION: u32 = 1;
+        type Output = Position;
+        type State = ();
+    }
+
+    impl Handle<Interval> for Disputed {
+        fn apply(&self, (): &mut (), sample: &Interval, context: &mut Context<'_, Position>) {
+            let place = match sample.interval {
+                pitwall_schemas::codec::Reading::Number(place) if place > 0.0 => Some(place as i32),
+                _ => None,
+            };
+            let (driver_number, disputed) = (sample.driver_number, place.is_some());
+            context.emit(Position { driver_number, position: 1, previous_position: None, cars: 9, disputed, undisputed_position: place });
+        }
+    }
+
+    #[test]
+    fn a_disputed_place_is_said_at_once_and_taken_back_when_it_is_confirmed() {
+        let mut bench = Bench::new(|graph: &mut GraphBuilder<Sample>| {
+            let positions = graph.add(Disputed, |inputs| inputs.samples::<Interval>());
+            graph.publish(PositionCheckOperator::default(), |inputs| inputs.stream(positions));
+        });
+        for (ms, place) in [(10, 0.0), (20, 5.0), (30, 6.0), (40, 0.0)] {
+            let reading = pitwall_schemas::codec::Reading::Number(place);
+            bench.arrive(ms, Sample::from(Interval { interval: reading, ..interval(44, at_ms(ms)) }));
+        }
+        let facts = bench.facts::<PositionCheck>().into_iter();
+        let said: Vec<_> = facts.map(|(header, check)| (check.estimated_position, header.revision, header.withdrawn)).collect();
+        assert_eq!(said, [(5, 0, false), (6, 1, false), (6, 2, true)]);
     }
 }

@@ -1,4 +1,5 @@
-//! Positions: `position` documents settled into one running order, always a permutation; a fact for each car whose place changed.
+//! Positions: `position` documents settled into one running order, a fact for each car whose place changed; with `laps` and `telemetry`
+//! to tell which places the cars themselves refute.
 //!
 //! The feed states places car by car (OpenF1 `position`, from the feed's `Line`), and a swap arrives as two messages or more. What
 //! arrives within [`PositionsOperator::batch_window_ms`] of the first is applied as a set:
@@ -9,30 +10,53 @@
 //!
 //! Places are kept as the feed numbers them. A late join learns of car 15 before it learns of car 1, and nobody can tell who is in between:
 //! nothing is said before every place up to the last has had its car. From then on places are said without holes, 1 to the number of cars.
-//! A message sent again after a reconnect is known by its date and `_id`, and changes nothing.
+//! * A place that is left over is that of the one car without a place ([`left_over`](crate::left_over)).
+//! * A grid of which no more than [`PositionsOperator::holes_max`] places are unknown when the race starts is said as it is numbered, so
+//!   that the start's swaps are not lost.
+//! * `ORDER FOR RESTART` of race control gives every place; cars that it leaves out are behind, in the order before (sporting regulations).
+//!
+//! A place that the cars' own laps and locations refute is said, since the feed says it, but as disputed ([`disputes`](crate::disputes)).
+//! Only in a race are places won on the road.
+//!
+//! A message sent again after a reconnect is known by its date and `_id`, and changes nothing. A message ends the set of one dated more
+//! than [`SAME_MOMENT_MAX`] before it even when arrival times stand still, and so does other news.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pitwall_engine::Micros;
-use pitwall_engine::operator::{Context, Handle, Operator};
-use pitwall_schemas::facts;
-use pitwall_schemas::raw::Position;
+use pitwall_engine::operator::{Context, Handle, Issued, Operator, Tick};
+use pitwall_schemas::facts::{self, EstimatedLap, Lap, RaceControlMessage, SessionState, Status, Telemetry, TrackStatus};
+use pitwall_schemas::raw::{Interval, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::Version;
+use crate::disputes::{Disputes, LINE_LAG};
+use crate::known::{Version, in_order};
+use crate::left_over::Entries;
+use crate::road::Road;
+
+/// Dates farther apart than this, µs, are not of one swap.
+const SAME_MOMENT_MAX: i64 = Micros::SECOND;
+
+/// Token of the timer after which a lap begun refutes places; batches have smaller ones.
+const LAP_BEGUN: u64 = u64::MAX;
+
+/// How race control begins the order for a restart.
+const ORDER_FOR_RESTART: &str = "ORDER FOR RESTART";
 
 /// Settles the running order.
 #[derive(Debug, Clone, Copy)]
 pub struct PositionsOperator {
     /// How long after its first message a batch ends, ms.
     pub batch_window_ms: i64,
+    /// Places of the grid that may be unknown when a race starts.
+    pub holes_max: i32,
 }
 
 impl Default for PositionsOperator {
     fn default() -> Self {
-        Self { batch_window_ms: 2 }
+        Self { batch_window_ms: 2, holes_max: 3 }
     }
 }
 
@@ -43,18 +67,44 @@ pub struct State {
     order: BTreeMap<i32, i32>,
     /// Whether every place up to the last has had its car.
     is_whole: bool,
+    /// Whether places are said although some are unknown.
+    is_grid: bool,
     cars: ByDriver<Car>,
-    /// Messages being collected, at most one of each car, in order of arrival.
+    entries: Entries,
+    /// Messages being collected, at most one of each car, in order of arrival, and how many batches there were before.
     batch: Vec<Message>,
+    batches: u64,
+    race: Race,
+    road: Road,
+    disputes: Disputes,
+    /// When race control gave the order for the last restart.
+    restart_order_at: Option<Micros>,
+}
+
+/// What tells whether places are won on the road now.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Race {
+    is_race: bool,
+    is_stopped: bool,
+    is_over: bool,
+    /// Highest lap begun.
+    lap_number: i32,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Car {
     newest: Version,
-    /// Place as the newest message stated it.
-    stated: Option<i32>,
-    /// Place as last said.
-    position: Option<i32>,
+    message: Option<Message>,
+    said: Option<Said>,
+}
+
+/// A car's place as last said.
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    fact: facts::Position,
+    happened_at: Micros,
+    causes: Vec<u64>,
+    issued: Issued,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -65,10 +115,130 @@ struct Message {
     seq: u64,
 }
 
+/// What changed the order, to name it.
+#[derive(Default)]
+struct Change {
+    before: BTreeMap<i32, i32>,
+    batch: Vec<Message>,
+    /// Disputes that the road ended: the car, and the ledger records that say so.
+    confirmed: Vec<(i32, [u64; 2])>,
+}
+
+impl Change {
+    /// Ledger records that moved the car, and when. A car that got the new place it was sent to moved by its own message; any other was
+    /// moved by all of them.
+    fn of(&self, driver_number: i32, place: i32, now: Micros) -> (Vec<u64>, Micros) {
+        let is_own = |message: &&Message| message.driver_number == driver_number && message.place == place;
+        let has_moved = self.before.get(&place) != Some(&driver_number);
+        match self.batch.iter().find(is_own).filter(|_| has_moved) {
+            Some(own) => (vec![own.seq], own.date),
+            None => {
+                (self.batch.iter().map(|message| message.seq).collect(), self.batch.iter().map(|message| message.date).max().unwrap_or(now))
+            }
+        }
+    }
+}
+
+impl Race {
+    const fn is_decided_on_the_road(&self) -> bool {
+        self.is_race && !self.is_stopped && !self.is_over
+    }
+}
+
 impl State {
     /// Car numbers in running order, the leader first. Messages of the last [`PositionsOperator::batch_window_ms`] may not be in it yet.
     pub fn order(&self) -> impl Iterator<Item = i32> {
         self.order.values().copied()
+    }
+
+    const fn is_said(&self) -> bool {
+        self.is_whole || self.is_grid
+    }
+
+    /// Settles the messages collected and says what they changed.
+    fn close_batch(&mut self, context: &mut Context<'_, facts::Position>) {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            return;
+        }
+        self.batches += 1;
+        self.reorder(batch, true, context);
+    }
+
+    /// The same when the messages collected are of another moment than `date`.
+    fn close_batch_before(&mut self, date: Micros, context: &mut Context<'_, facts::Position>) {
+        if self.batch.first().is_some_and(|first| date.since(first.date) > SAME_MOMENT_MAX) {
+            self.close_batch(context);
+        }
+    }
+
+    /// Applies `batch`; what it wins is won on the road or by order of race control.
+    fn reorder(&mut self, batch: Vec<Message>, is_on_the_road: bool, context: &mut Context<'_, facts::Position>) {
+        let before = std::mem::take(&mut self.order);
+        self.order = settle(&before, &batch);
+        self.is_whole |= self.order.keys().copied().eq(1..=self.order.len() as i32);
+        let mut confirmed = Vec::new();
+        if !is_on_the_road {
+            self.disputes.clear();
+        } else if self.is_said() && self.race.is_decided_on_the_road() {
+            let [former, present] = [&before, &self.order].map(|order| order.values().copied().collect::<Vec<_>>());
+            let at = batch.iter().map(|message| message.date).max().unwrap_or(context.now()).min(context.now());
+            self.disputes.reorder(&former, &present, at, context.now());
+            confirmed = self.disputes.judge(&self.road, context.now());
+        }
+        self.say(&Change { before, batch, confirmed }, context);
+    }
+
+    /// Decides which places are disputed by what is known now.
+    fn judge(&mut self, context: &mut Context<'_, facts::Position>) {
+        if !self.is_said() || !self.race.is_decided_on_the_road() {
+            return;
+        }
+        let confirmed = self.disputes.judge(&self.road, context.now());
+        let mut first = self.order.values().copied();
+        if let (Some(leader), Some(second)) = (first.next(), first.next()) {
+            self.disputes.judge_leader(&self.road, leader, second, context.now());
+        }
+        self.say(&Change { confirmed, ..Change::default() }, context);
+    }
+
+    /// Says the place of each car of which it changed, or of which it changed whether it is disputed.
+    fn say(&mut self, change: &Change, context: &mut Context<'_, facts::Position>) {
+        if !self.is_said() {
+            return;
+        }
+        let cars = if self.is_whole { self.order.len() as i32 } else { self.order.last_key_value().map_or(0, |(place, _)| *place) };
+        for (rank, (&place, &driver_number)) in (1..).zip(&self.order) {
+            let position = if self.is_whole { rank } else { place };
+            let said = &mut self.cars.entry(driver_number).said;
+            let dispute = self.disputes.of(driver_number);
+            let has_moved = said.as_ref().is_none_or(|said| said.fact.position != position);
+            let before = said.as_ref().map(|said| if has_moved { Some(said.fact.position) } else { said.fact.previous_position });
+            let fact = facts::Position {
+                driver_number,
+                position,
+                previous_position: before.flatten(),
+                cars,
+                disputed: dispute.is_some(),
+                undisputed_position: dispute.as_ref().map(|(ahead, _)| (position + ahead).min(cars)),
+            };
+            let is_disputed_alike = |said: &Said| said.fact.undisputed_position == fact.undisputed_position;
+            if !has_moved && said.as_ref().is_some_and(is_disputed_alike) {
+                continue;
+            }
+            let confirmed = change.confirmed.iter().filter(|(car, _)| *car == driver_number).flat_map(|(_, causes)| *causes);
+            let evidence: Vec<u64> = dispute.into_iter().flat_map(|(_, causes)| causes).chain(confirmed).collect();
+            let (causes, happened_at, previous) = match said {
+                Some(said) if !has_moved => (said.causes.clone(), said.happened_at, Some(said.issued)),
+                _ => {
+                    let (causes, happened_at) = change.of(driver_number, place, context.now());
+                    (causes, happened_at, None)
+                }
+            };
+            let all = in_order(causes.iter().chain(&evidence).map(|cause| Some(*cause)));
+            let issued = context.draft(fact.clone()).because(&all).at(happened_at).correcting(previous).emit();
+            *said = Some(Said { fact, happened_at, causes, issued });
+        }
     }
 }
 
@@ -110,41 +280,32 @@ fn settle(order: &BTreeMap<i32, i32>, batch: &[Message]) -> BTreeMap<i32, i32> {
     settled
 }
 
+/// The cars that race control names in the order for a restart, first to last; none when the message is about something else.
+fn restart_order(message: &RaceControlMessage) -> Vec<i32> {
+    let Some((_, words)) = message.text.split_once(ORDER_FOR_RESTART) else { return Vec::new() };
+    let in_words = words.split(|character: char| !character.is_ascii_digit()).filter_map(|number| number.parse().ok());
+    let in_words: Vec<i32> = in_words.filter(|number| (1..=99).contains(number)).collect();
+    let mut order = if message.driver_numbers.len() > 1 { message.driver_numbers.clone() } else { in_words };
+    let mut named = BTreeSet::new();
+    order.retain(|driver_number| named.insert(*driver_number));
+    order
+}
+
 impl Operator for PositionsOperator {
     const NAME: &'static str = "positions";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = facts::Position;
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("batch_window_ms", self.batch_window_ms.to_string())]
+        vec![("batch_window_ms", self.batch_window_ms.to_string()), ("holes_max", self.holes_max.to_string())]
     }
 
-    fn on_timer(&self, state: &mut State, _token: u64, context: &mut Context<'_, facts::Position>) {
-        let batch = std::mem::take(&mut state.batch);
-        let before = std::mem::take(&mut state.order);
-        state.order = settle(&before, &batch);
-        let batch_causes: Vec<u64> = batch.iter().map(|message| message.seq).collect();
-        let batch_date = batch.iter().map(|message| message.date).max().unwrap_or(context.now());
-        let cars = state.order.len() as i32;
-        state.is_whole |= state.order.keys().copied().eq(1..=cars);
-        if !state.is_whole {
-            return;
-        }
-        for (position, (place, driver_number)) in (1..).zip(&state.order) {
-            let car = state.cars.entry(*driver_number);
-            if car.position == Some(position) {
-                continue;
-            }
-            let previous_position = car.position.replace(position);
-            let fact = facts::Position { driver_number: *driver_number, position, previous_position, cars };
-            // A car that got the new place it was sent to moved by its own message; any other was moved by all of them.
-            let is_own = |message: &&Message| message.driver_number == *driver_number && message.place == *place;
-            let has_moved = before.get(place) != Some(driver_number);
-            match batch.iter().find(is_own).filter(|_| has_moved) {
-                Some(own) => context.draft(fact).because(&[own.seq]).at(own.date).emit(),
-                None => context.draft(fact).because(&batch_causes).at(batch_date).emit(),
-            };
+    fn on_timer(&self, state: &mut State, token: u64, context: &mut Context<'_, facts::Position>) {
+        match token {
+            LAP_BEGUN => state.judge(context),
+            batch if batch == state.batches => state.close_batch(context),
+            _ => {}
         }
     }
 }
@@ -155,23 +316,125 @@ impl Handle<Position> for PositionsOperator {
         let car = state.cars.entry(driver_number);
         let before = car.newest;
         let is_stale = !car.newest.take_dated(date, id, context.now());
-        if is_stale || (car.newest, car.stated) == (before, Some(place)) {
+        let is_repeated = car.message.is_some_and(|message| message.place == place) && car.newest == before;
+        if is_stale || is_repeated {
             return;
         }
-        car.stated = Some(place);
+        let message = Message { driver_number, place, date, seq: context.seq() };
+        car.message = Some(message);
+        state.close_batch_before(date, context);
         if state.batch.is_empty() {
-            context.set_timer(context.now().plus(self.batch_window_ms * 1_000), 0);
+            context.set_timer(context.now().plus(self.batch_window_ms * 1_000), state.batches);
         }
         state.batch.retain(|message| message.driver_number != driver_number);
-        state.batch.push(Message { driver_number, place, date, seq: context.seq() });
+        state.batch.push(message);
+    }
+}
+
+impl Handle<facts::Driver> for PositionsOperator {
+    fn apply(&self, state: &mut State, driver: &facts::Driver, context: &mut Context<'_, facts::Position>) {
+        state.entries.list(driver.driver_number, context.seq());
+    }
+}
+
+impl Handle<Interval> for PositionsOperator {
+    fn apply(&self, state: &mut State, _document: &Interval, _context: &mut Context<'_, facts::Position>) {
+        state.race.is_race = true;
+    }
+}
+
+impl Handle<TrackStatus> for PositionsOperator {
+    fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, facts::Position>) {
+        state.close_batch_before(context.event_time(), context);
+        let race = &mut state.race;
+        race.is_race |= status.lap_number.is_some();
+        race.is_stopped = status.status == Status::Red || status.session == SessionState::Aborted;
+        race.is_over = status.session == SessionState::Finished;
+        if race.is_stopped || race.is_over {
+            state.disputes.forget_claims();
+        }
+        if status.session == SessionState::Started && state.race.lap_number <= 1 && status.lap_number.is_none_or(|lap| lap <= 1) {
+            state.entries.start();
+            let places = state.order.last_key_value().map_or(0, |(place, _)| *place);
+            if state.race.is_race && !state.is_said() && places - state.order.len() as i32 <= self.holes_max {
+                state.is_grid = true;
+                let batch = state.cars.iter().filter_map(|(_, car)| car.message).collect();
+                state.say(&Change { batch, ..Change::default() }, context);
+            }
+        }
+    }
+}
+
+impl Handle<RaceControlMessage> for PositionsOperator {
+    fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, facts::Position>) {
+        state.close_batch_before(context.event_time(), context);
+        let order = restart_order(message);
+        let date = context.event_time();
+        if order.is_empty() || state.restart_order_at.is_some_and(|taken| date <= taken) {
+            return;
+        }
+        state.close_batch(context);
+        state.restart_order_at = Some(date);
+        let left_out: Vec<i32> = state.order().filter(|car| !order.contains(car)).collect();
+        let seq = context.causes().last().copied().unwrap_or(context.seq());
+        let message = |(place, driver_number)| Message { driver_number, place, date, seq };
+        state.reorder((1..).zip(order.into_iter().chain(left_out)).map(message).collect(), false, context);
+    }
+}
+
+impl Handle<Lap> for PositionsOperator {
+    fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, facts::Position>) {
+        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        if context.is_withdrawn() {
+            state.road.forget_lap(lap.driver_number, lap.lap_number);
+            return;
+        }
+        state.entries.drive(lap.driver_number, cause);
+        state.race.lap_number = state.race.lap_number.max(lap.lap_number);
+        if let Some(at) = lap.started_at
+            && state.road.take_lap(lap.driver_number, lap.lap_number, at, context.now(), cause)
+            && state.race.is_race
+        {
+            context.set_timer(context.now().plus(LINE_LAG), LAP_BEGUN);
+        }
+    }
+}
+
+impl Handle<EstimatedLap> for PositionsOperator {
+    fn apply(&self, state: &mut State, lap: &EstimatedLap, context: &mut Context<'_, facts::Position>) {
+        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        if let Some(lap_number) = lap.lap_number {
+            state.road.take_lap(lap.driver_number, lap_number + 1, lap.ended_at, context.now(), cause);
+        }
+    }
+}
+
+impl Handle<Telemetry> for PositionsOperator {
+    fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, facts::Position>) {
+        state.close_batch_before(context.event_time(), context);
+        if state.race.is_race {
+            let cause = context.causes().last().copied().unwrap_or(context.seq());
+            state.road.take_telemetry(packet, context.now(), cause);
+        }
+    }
+}
+
+impl Handle<Tick> for PositionsOperator {
+    fn apply(&self, state: &mut State, _tick: &Tick, context: &mut Context<'_, facts::Position>) {
+        if let Some(left_over) = state.entries.look(&state.order) {
+            let message =
+                Message { driver_number: left_over.driver_number, place: left_over.place, date: context.now(), seq: left_over.cause };
+            state.reorder(vec![message], true, context);
+        }
+        state.judge(context);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bench, at_ms, position};
-    use pitwall_schemas::raw::Sample;
+    use crate::testing::{Bench, at_ms, driver, lap, position, race_control};
+    use pitwall_schemas::raw::{RaceControl, Sample};
     use proptest::prelude::*;
 
     fn bench() -> Bench {
@@ -302,6 +565,102 @@ mod tests {
         bench.idle(2_000);
         let cars: Vec<_> = bench.facts::<facts::Position>().iter().map(|(_, fact)| fact.cars).collect();
         assert_eq!(cars, [2, 2, 3]);
+    }
+
+    #[test]
+    fn of_two_cars_sent_to_one_place_one_after_the_other_the_later_has_it_and_the_other_is_behind_it() {
+        assert_eq!(order(&play(&[GRID, &[(44, 2)], &[(63, 2)]])), [1, 63, 44, 4, 16]);
+    }
+
+    #[test]
+    fn a_message_of_another_moment_ends_the_set_even_when_arrival_times_stand_still() {
+        let mut bench = bench();
+        for (ms, driver_number, place) in [(1_000, 1, 1), (1_000, 4, 2), (30_000, 4, 1), (30_000, 1, 2), (60_000, 16, 3)] {
+            bench.arrive(100_000, Sample::from(position(driver_number, at_ms(ms), place)));
+        }
+        let said: Vec<_> = bench.facts::<facts::Position>().into_iter().map(|(_, fact)| (fact.driver_number, fact.position)).collect();
+        assert_eq!(said, [(1, 1), (4, 2), (4, 1), (1, 2)]);
+    }
+
+    /// The whole graph: a driver list, places at 1 s, the race's start at 10 s and the first laps with it, then a record at 20 s and 30 s.
+    fn start(listed: &[i32], places: &[(i32, i32)], driving: &[i32], first_lap: i32) -> Bench {
+        let category = Some("SessionStatus".into());
+        let start = RaceControl { category, lap_number: Some(first_lap), ..race_control(at_ms(10_000), "SESSION STARTED") };
+        let mut samples: Vec<(i64, Sample)> = listed.iter().map(|car| (0, Sample::from(driver(*car)))).collect();
+        samples.extend(places.iter().map(|(car, place)| (1_000, Sample::from(position(*car, at_ms(1_000), *place)))));
+        samples.push((10_000, Sample::from(start)));
+        samples.extend(driving.iter().map(|car| (10_100, Sample::from(lap(*car, first_lap)))));
+        samples.extend([20_000, 30_000].map(|ms| (ms, Sample::from(race_control(at_ms(ms), "NOTHING")))));
+        Bench::new(crate::join).play(samples)
+    }
+
+    fn places(bench: &Bench) -> Vec<(i32, i32)> {
+        bench.facts::<facts::Position>().into_iter().map(|(_, fact)| (fact.driver_number, fact.position)).collect()
+    }
+
+    #[test]
+    fn a_place_left_over_is_that_of_the_car_without_one_wherever_it_is() {
+        let listed = [1, 4, 16, 44];
+        assert_eq!(order(&start(&listed, &[(4, 2), (16, 3), (44, 4)], &listed, 1)), [1, 4, 16, 44], "the first");
+        assert_eq!(order(&start(&listed, &[(4, 1), (16, 2), (44, 4)], &listed, 1)), [4, 16, 1, 44]);
+        assert_eq!(order(&start(&listed, &[(4, 1), (16, 2), (44, 3)], &listed, 1)), [4, 16, 44, 1], "the last");
+        assert_eq!(order(&start(&[], &[(4, 1), (16, 2), (44, 4)], &listed, 1)), [4, 16, 1, 44], "without a driver list");
+        assert_eq!(order(&start(&listed, &[(4, 1), (16, 2), (44, 4)], &[], 1)), [4, 16, 1, 44], "before any laps");
+        let bench = start(&listed, &[(4, 1), (16, 2), (44, 4)], &listed, 1);
+        let facts = bench.facts::<facts::Position>();
+        let (header, _) = facts.iter().find(|(_, fact)| fact.driver_number == 1).unwrap();
+        assert_eq!(header.causes.len(), 1);
+    }
+
+    #[test]
+    fn a_stray_number_in_the_driver_list_has_no_place() {
+        let bench = start(&[1, 4, 16, 44, 99], &[(4, 1), (16, 2), (44, 4)], &[1, 4, 16, 44], 1);
+        assert_eq!(order(&bench), [4, 16, 1, 44]);
+        let bench = start(&[1, 4, 16, 44, 99], &[(1, 3), (4, 1), (16, 2), (44, 4)], &[1, 4, 16, 44], 1);
+        assert_eq!(order(&bench), [4, 16, 1, 44]);
+    }
+
+    #[test]
+    fn a_late_join_takes_no_place_for_left_over() {
+        let driven = start(&[], &[(4, 1), (16, 2), (44, 4)], &[1], 30);
+        assert_eq!(order(&driven), [4, 16, 44]);
+        assert_eq!(order(&start(&[1, 4, 16, 44, 63], &[(4, 1), (16, 2), (44, 4)], &[1], 30)), [4, 16, 44]);
+        assert_eq!(order(&start(&[1, 4, 16, 44], &[(4, 1), (16, 2), (44, 4)], &[1], 30)), [4, 16, 1, 44], "the cars add up");
+    }
+
+    #[test]
+    fn a_grid_with_holes_is_said_as_it_is_numbered_when_the_race_starts_and_its_swaps_too() {
+        let mut bench = start(&[], &[(4, 1), (16, 2), (44, 5), (63, 6)], &[], 1);
+        assert_eq!(places(&bench), [(4, 1), (16, 2), (44, 5), (63, 6)]);
+        bench.arrive(40_000, Sample::from(position(63, at_ms(40_000), 5)));
+        bench.arrive(40_000, Sample::from(position(44, at_ms(40_000), 6)));
+        bench.arrive(50_000, Sample::from(position(1, at_ms(50_000), 3)));
+        bench.arrive(60_000, Sample::from(position(81, at_ms(60_000), 4)));
+        bench.idle(61_000);
+        assert_eq!(places(&bench)[4..], [(63, 5), (44, 6), (1, 3), (81, 4)]);
+        assert!(bench.facts::<facts::Position>().iter().all(|(header, _)| !header.causes.is_empty()));
+        let unknown = start(&[], &[(4, 1), (63, 6)], &[], 1);
+        assert_eq!(places(&unknown), [], "too little is known");
+    }
+
+    #[test]
+    fn the_order_for_a_restart_is_taken_once_and_cars_left_out_are_behind() {
+        let mut bench = start(&[], &[(1, 1), (4, 2), (16, 3), (44, 4), (63, 5)], &[], 1);
+        let restart = |ms| Sample::from(race_control(at_ms(ms), "ORDER FOR RESTART: 44, 1, 63"));
+        bench.arrive(40_000, restart(40_000));
+        assert_eq!(order(&bench), [44, 1, 63, 4, 16]);
+        bench.arrive(50_000, Sample::from(position(1, at_ms(50_000), 1)));
+        bench.arrive(50_000, Sample::from(position(44, at_ms(50_000), 2)));
+        bench.arrive(60_000, restart(40_000));
+        bench.idle(61_000);
+        assert_eq!(order(&bench), [1, 44, 63, 4, 16]);
+        assert_eq!(restart_order_of("ORDER FOR RESTART: 4, 4, 0, 120, 12"), [4, 12]);
+        assert!(restart_order_of("CARS 4 AND 12 ARE OUT OF ORDER").is_empty());
+    }
+
+    fn restart_order_of(words: &str) -> Vec<i32> {
+        let bench = Bench::new(crate::join).play([(0, Sample::from(race_control(at_ms(0), words)))]);
+        restart_order(&bench.facts::<RaceControlMessage>()[0].1)
     }
 
     /// Messages of a feed that says anything: ms since the one before, car and place.

@@ -1,8 +1,9 @@
 //! Session kind: practice, qualifying, a sprint or a race, from the session's document or from what else tells it.
 //!
 //! Rules, with their source:
-//! * The document says it: `session_type`, and a sprint's `session_name` begins with `Sprint` (OpenF1, where both a race and a sprint are
-//!   of the type `Race`).
+//! * The document says it. A session named `Sprint` is a sprint whatever its type: OpenF1 has it as `Race` and, in 2025, as `Sprint
+//!   Qualifying` (openf1#303). One of the type `Race` whose name begins with `Sprint` is one too; else what says `Qualifying` or
+//!   `Shootout` is qualifying. A document without a type is told by its name.
 //! * Without one: race control counts laps in races and sprints only, segments in qualifying only.
 //! * A race and a sprint differ by the day: every sprint so far was held on a Saturday, all but a few races on a Sunday, UTC (f1db). A
 //!   race on another day is known as one once its leader has completed more laps than any sprint has.
@@ -15,10 +16,11 @@ use serde::{Deserialize, Serialize};
 /// No sprint is longer: 100 km at Monaco, the shortest circuit, would be 30 laps.
 pub const SPRINT_LAPS_MAX: i32 = 30;
 
-/// How many of `cars` go on from the first and from the second segment of qualifying (sporting regulations).
+/// How many of `cars` entered go on from the first and from the second segment of qualifying: ten, and before that half of the others,
+/// rounded up (sporting regulations; with 19 cars in Australia in 2024 it was 15, f1db).
 #[must_use]
 pub const fn qualifying_cuts(cars: usize) -> [usize; 2] {
-    [10 + cars.saturating_sub(10) / 2, 10]
+    [10 + cars.saturating_sub(10).div_ceil(2), 10]
 }
 
 /// What a session can be.
@@ -46,14 +48,8 @@ pub struct Evidence {
 impl Evidence {
     /// Takes the session's document.
     pub fn take_document(&mut self, document: &Session) {
-        let is_sprint = document.session_name.as_deref().is_some_and(|name| name.starts_with("Sprint"));
-        self.documented = match document.session_type.as_deref() {
-            Some("Race") if is_sprint => Some(SessionKind::Sprint),
-            Some("Race") => Some(SessionKind::Race),
-            Some("Qualifying") => Some(SessionKind::Qualifying),
-            Some("Practice") => Some(SessionKind::Practice),
-            _ => self.documented,
-        };
+        let (kind, name) = (document.session_type.as_deref(), document.session_name.as_deref());
+        self.documented = documented(kind.unwrap_or_default(), name.unwrap_or_default()).or(self.documented);
     }
 
     /// Takes what race control says at `at`.
@@ -91,6 +87,21 @@ impl Evidence {
     }
 }
 
+/// The kind that a document's type and name tell.
+fn documented(session_type: &str, name: &str) -> Option<SessionKind> {
+    let says = |words: &[&str]| [session_type, name].iter().any(|text| words.iter().any(|word| text.contains(word)));
+    match (session_type, name) {
+        (_, "Sprint" | "Sprint Race") => Some(SessionKind::Sprint),
+        ("Race", name) if name.starts_with("Sprint") => Some(SessionKind::Sprint),
+        ("Race", _) => Some(SessionKind::Race),
+        _ if says(&["Qualifying", "Shootout"]) => Some(SessionKind::Qualifying),
+        _ if says(&["Practice"]) => Some(SessionKind::Practice),
+        ("Sprint", _) => Some(SessionKind::Sprint),
+        (_, "Race") => Some(SessionKind::Race),
+        _ => None,
+    }
+}
+
 /// Whether it is Sunday, UTC.
 const fn is_sunday(moment: Micros) -> bool {
     // 1970-01-01 was a Thursday.
@@ -103,6 +114,33 @@ mod tests {
 
     fn at(text: &str) -> Micros {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_sprint_is_told_by_its_name_and_qualifying_for_it_is_none() {
+        let kinds = [
+            ("Race", "Race", Some(SessionKind::Race)),
+            ("Race", "Sprint", Some(SessionKind::Sprint)),
+            ("Sprint Qualifying", "Sprint", Some(SessionKind::Sprint)),
+            ("Sprint", "Sprint", Some(SessionKind::Sprint)),
+            ("", "Sprint", Some(SessionKind::Sprint)),
+            ("Race", "Sprint Qualifying", Some(SessionKind::Sprint)),
+            ("Qualifying", "Sprint Qualifying", Some(SessionKind::Qualifying)),
+            ("Sprint Qualifying", "Sprint Qualifying", Some(SessionKind::Qualifying)),
+            ("Qualifying", "Sprint Shootout", Some(SessionKind::Qualifying)),
+            ("Sprint Shootout", "Sprint Shootout", Some(SessionKind::Qualifying)),
+            ("", "Race", Some(SessionKind::Race)),
+            ("Practice", "Practice 1", Some(SessionKind::Practice)),
+            ("", "", None),
+        ];
+        for (session_type, name, kind) in kinds {
+            assert_eq!(documented(session_type, name), kind, "{session_type}, {name}");
+        }
+    }
+
+    #[test]
+    fn ten_go_on_and_before_that_half_of_the_others_rounded_up() {
+        assert_eq!([22, 21, 20, 19, 18, 12, 10, 4].map(|cars| qualifying_cuts(cars)[0]), [16, 16, 15, 15, 14, 11, 10, 10]);
     }
 
     #[test]

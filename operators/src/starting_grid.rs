@@ -39,7 +39,7 @@ struct Place {
 
 impl Operator for StartingGridOperator {
     const NAME: &'static str = "starting_grid";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = facts::StartingGrid;
     type State = State;
 }

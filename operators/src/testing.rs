@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use pitwall_engine::Micros;
 use pitwall_engine::graph::GraphBuilder;
 use pitwall_engine::limits::Limits;
-use pitwall_engine::operator::Operator;
+use pitwall_engine::operator::{Context, Handle, Issued, Operator};
 use pitwall_engine::session::{Output, RawRecord, Session};
 use pitwall_schemas::codec::{Fact, Reading};
+use pitwall_schemas::facts;
 use pitwall_schemas::raw::{self, CarData, Driver, Interval, Lap, Location, Pit, Position, RaceControl, Sample, Stint};
 use pitwall_schemas::shared::{FactHeader, KnownAtQuality};
 
@@ -96,6 +97,63 @@ impl Bench {
     /// Reasons of all input refused so far.
     pub(crate) fn rejections(&self) -> Vec<String> {
         self.output.dead_letters.iter().map(|letter| letter.reason.clone()).collect()
+    }
+}
+
+/// Passes places on. A driver's document disputes the place of its car, or ends that; one with a broadcast name disputes the next place that
+/// the car comes to.
+pub(crate) struct Disputes;
+
+impl Operator for Disputes {
+    const NAME: &'static str = "disputes_of_the_test";
+    const VERSION: u32 = 1;
+    type Output = facts::Position;
+    type State = BTreeMap<i32, (Option<facts::Position>, bool)>;
+}
+
+impl Handle<facts::Position> for Disputes {
+    fn apply(&self, state: &mut Self::State, position: &facts::Position, context: &mut Context<'_, facts::Position>) {
+        let (newest, disputes_next) = state.entry(position.driver_number).or_default();
+        let fact = facts::Position { disputed: std::mem::take(disputes_next), ..position.clone() };
+        *newest = Some(fact.clone());
+        context.emit(fact);
+    }
+}
+
+impl Handle<Driver> for Disputes {
+    fn apply(&self, state: &mut Self::State, document: &Driver, context: &mut Context<'_, facts::Position>) {
+        let (newest, disputes_next) = state.entry(document.driver_number).or_default();
+        match newest {
+            Some(newest) if document.broadcast_name.is_none() => {
+                (newest.disputed, newest.previous_position) = (!newest.disputed, Some(newest.position));
+                context.emit(newest.clone());
+            }
+            _ => *disputes_next = true,
+        }
+    }
+}
+
+/// Passes passes through the pit lane on. A driver's document takes the newest back.
+pub(crate) struct WithdrawsPasses;
+
+impl Operator for WithdrawsPasses {
+    const NAME: &'static str = "withdraws_passes_of_the_test";
+    const VERSION: u32 = 1;
+    type Output = facts::PitStop;
+    type State = Option<(facts::PitStop, Issued)>;
+}
+
+impl Handle<facts::PitStop> for WithdrawsPasses {
+    fn apply(&self, state: &mut Self::State, pass: &facts::PitStop, context: &mut Context<'_, facts::PitStop>) {
+        let issued = context.emit(pass.clone());
+        *state = Some((pass.clone(), issued));
+    }
+}
+
+impl Handle<Driver> for WithdrawsPasses {
+    fn apply(&self, state: &mut Self::State, _document: &Driver, context: &mut Context<'_, facts::PitStop>) {
+        let Some((pass, issued)) = state.take() else { return };
+        context.draft(pass).withdrawing(issued).emit();
     }
 }
 

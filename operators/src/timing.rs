@@ -13,39 +13,62 @@
 //!   tyres are not known until a stint reaches that lap.
 //! * Stops: passes through the pit lane, as [`pit_stops`](crate::pit_stops) tells them apart: two on one lap are two and one sent again is
 //!   one. A drive-through is a pass as well.
-//! * A session is a race when race control counts its laps or gaps are sent: OpenF1 does neither elsewhere. Only a race's cars are
-//!   retired or finished.
+//! * A session is a race when race control counts its laps or gaps are sent: OpenF1 does neither elsewhere. Only a race's cars stop,
+//!   retire, finish or do not start.
 //! * `FINISHED`: the car completed a lap with or after the leader's crossing that the chequered flag was for, the one that ended at most
-//!   [`TimingOperator::flag_lag_ms_max`] before the flag.
-//! * `RETIRED`: the car began no lap while the leader began [`TimingOperator::laps_missed_max`] of them; the feed itself says nothing.
-//!   So it is said some laps late, never during a red flag, and taken back when the car begins a lap after all, as after a long repair.
-//!   A retired car has no gaps.
+//!   [`TimingOperator::flag_lag_ms_max`] before the flag. When a race that was stopped ends without being resumed, its cars have finished:
+//!   the result is that of two laps before (sporting regulations).
+//! * `RETIRED`: the car is silent or stands while the others go on, as [`presence`](crate::presence) tells; the feed itself says nothing.
+//!   Before the flag the others have begun [`PresenceRules::laps_missed_max`] laps since the car's last sign of life. After the flag they
+//!   have finished, and the car has not within a lap ([`TimingOperator::finish_wait_percent`] of the winner's last), nor been seen but on
+//!   the lap it never ended. Either way none that has completed more laps is placed behind it, unless it is seen to stand or the order
+//!   never changes: a stopped car falls behind the others.
+//!   So it is said some laps late and never while the race stands still, and a sign of life takes it back, as after a long repair. A
+//!   retired car has no gaps.
+//! * `STOPPED`: the car stands on the track since [`PresenceRules::standing_ms_min`] while most others drive, or race control says that it
+//!   stopped; until it moves on or is retired. Where cars stand in the pit lane nothing is said.
+//! * `DID_NOT_START`: the start was seen, the others have begun [`PresenceRules::laps_missed_max`] laps since, and of the car there is
+//!   neither a lap nor a sign of life, nor a place before any that drives. Who joins later cannot tell it from one that has retired.
 //! * `IN_PIT`: the newest lap ended in the pit lane, or its mini-sectors have come to it (as in [`laps`](crate::laps)). In a race it is
 //!   mostly known once the car is out again, and then `PIT_OUT`.
 //! * `PIT_OUT`: the lap being driven began in the pit lane.
+//! * `RUNNING`: none of these can be told. A feed that is silent about all cars decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pitwall_engine::Micros;
 use pitwall_engine::operator::{Context, Handle, Operator};
-use pitwall_schemas::facts::{CarState, Driver, Gap, Lap, PitStop, Position, SessionState, Stint, Timing, TrackStatus};
+use pitwall_schemas::codec::Reading;
+use pitwall_schemas::facts::{
+    CarState, Channel, Driver, Gap, Lap, PitStop, Position, RaceControlMessage, SessionState, Status, Stint, Telemetry, Timing, TrackStatus,
+};
+use pitwall_schemas::raw::Interval;
 use pitwall_schemas::shared::{Compound, Mark};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::known::Version;
+use crate::presence::{Heard, Presence, PresenceRules};
+
+/// The timer at which a car that has not finished has had a lap to do so; the others are those of car numbers.
+const FINISH_TIMER: u64 = 0;
 
 /// Joins the tower's rows.
 #[derive(Debug, Clone, Copy)]
 pub struct TimingOperator {
-    /// Laps that the leader begins while a car begins none, after which the car is retired.
-    pub laps_missed_max: i32,
+    /// What counts as silence, standing and driving.
+    pub presence: PresenceRules,
     /// How long after the leader's last crossing the chequered flag is known of at most, ms. Shorter than any lap.
     pub flag_lag_ms_max: i64,
+    /// How long a car has to finish, percent of the winner's last lap: a lap, and half of one for a damaged car.
+    pub finish_wait_percent: i64,
+    /// How long a car has to finish at most, ms: more than a lap behind the safety car.
+    pub finish_wait_ms_max: i64,
 }
 
 impl Default for TimingOperator {
     fn default() -> Self {
-        Self { laps_missed_max: 3, flag_lag_ms_max: 10_000 }
+        Self { presence: PresenceRules::default(), flag_lag_ms_max: 10_000, finish_wait_percent: 150, finish_wait_ms_max: 300_000 }
     }
 }
 
@@ -60,13 +83,31 @@ pub struct State {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Race {
     is_race: bool,
+    session: Option<SessionState>,
     qualifying_phase: Option<i32>,
     /// When the session, or the segment of qualifying, ended.
     finished_at: Option<Micros>,
+    /// Whether it ended while the race stood still.
+    ended_suspended: bool,
     /// Highest lap that any car has begun.
     leaders_lap: i32,
-    /// Highest lap that any car has completed, and when the first to do so did.
-    completed: Option<(i32, Micros)>,
+    /// When the start became known, if it was seen.
+    begun_at: Option<Micros>,
+    /// Since when the race goes on: since the start, the last resumption, or the first lap seen.
+    on_since: Option<Micros>,
+    is_suspended: bool,
+    /// Whether places have changed, so that a stopped car would fall behind.
+    has_order_changed: bool,
+    finish: Option<Finish>,
+}
+
+/// The winner's finish.
+#[derive(Debug, Serialize, Deserialize)]
+struct Finish {
+    learned_at: Micros,
+    /// Until when the others may finish.
+    due: Micros,
+    causes: Vec<u64>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -75,19 +116,24 @@ struct Car {
     team_colour: Option<String>,
     position: Option<i32>,
     gap: Option<Gap>,
+    /// Of the newest `intervals` document.
+    interval: Version,
     /// The lap being driven: the newest.
     lap: Option<Lap>,
+    /// The one before, in case the newest proves to be none.
+    lap_before: Option<Lap>,
     last_lap: Option<LastLap>,
     /// Times of laps that can be the best, by number.
     times: BTreeMap<i32, i32>,
     /// Laps below this belong to earlier segments of qualifying.
     first_lap_of_segment: i32,
-    /// The leader's lap when this car last began one.
-    leaders_lap_then: i32,
     /// By number, which the schema ends at 100.
     stints: BTreeMap<i32, Stint>,
     /// Lap and number on that lap of every pass through the pit lane; `pit_stops` bounds them.
     pit_passes: BTreeSet<(i32, i32)>,
+    presence: Presence,
+    /// What the car is doing, as last judged.
+    state: Option<CarState>,
     said: Option<Timing>,
 }
 
@@ -99,18 +145,42 @@ struct LastLap {
     ended_at: Option<Micros>,
 }
 
+impl LastLap {
+    fn of(lap: &Lap) -> Option<Self> {
+        let time_ms = lap.lap_ms?;
+        Some(Self { lap_number: lap.lap_number, time_ms, mark: lap.lap_mark, ended_at: end_of(lap) })
+    }
+}
+
 impl State {
     /// The tower's rows as they were last said, by car number.
     pub fn rows(&self) -> impl Iterator<Item = &Timing> {
         self.cars.iter().filter_map(|(_, car)| car.said.as_ref())
     }
+
+    /// The winner's last lap, once the flag is out and the crossing that it was for is known: the first to end the highest lap.
+    fn winner(&self, flag_lag_ms_max: i64) -> Option<LastLap> {
+        let flag = self.race.finished_at.filter(|_| self.race.is_race)?;
+        let timed = self.cars.iter().filter_map(|(_, car)| car.last_lap.filter(|last| last.ended_at.is_some()));
+        let winner = timed.max_by_key(|last| (last.lap_number, std::cmp::Reverse(last.ended_at)))?;
+        (flag.since(winner.ended_at?) <= flag_lag_ms_max * 1_000).then_some(winner)
+    }
+
+    /// The other cars that have begun a lap and are neither out nor standing: those that can go on without the car.
+    fn others(&self, driver_number: i32) -> impl Iterator<Item = &Car> {
+        let others = self.cars.iter().filter(move |(other, _)| *other != driver_number).map(|(_, car)| car);
+        others.filter(|car| car.presence.has_laps() && !car.is_out() && !car.presence.stands())
+    }
 }
 
 impl Race {
-    /// When the leader crossed the line for the last time, once the flag is out and that crossing is known.
-    fn winner_finished_at(&self, flag_lag_ms_max: i64) -> Option<Micros> {
-        let (flag, (_, crossed_at)) = self.finished_at.filter(|_| self.is_race).zip(self.completed)?;
-        (flag.since(crossed_at) <= flag_lag_ms_max * 1_000).then_some(crossed_at)
+    /// Takes what a lap tells of the race: that it goes on, and that it has begun.
+    fn take_lap(&mut self, lap: &Lap, now: Micros) {
+        self.leaders_lap = self.leaders_lap.max(lap.lap_number);
+        self.on_since.get_or_insert(now);
+        if lap.lap_number == 1 {
+            self.begun_at.get_or_insert(now);
+        }
     }
 
     /// Whether the lap's time can be a best.
@@ -123,22 +193,62 @@ impl Race {
 }
 
 impl Car {
-    fn take_lap(&mut self, lap: &Lap, race: &Race) {
-        if self.lap.as_ref().is_none_or(|newest| lap.lap_number > newest.lap_number) {
-            self.leaders_lap_then = race.leaders_lap;
-        }
-        if self.lap.as_ref().is_none_or(|newest| lap.lap_number >= newest.lap_number) {
-            self.lap = Some(lap.clone());
+    /// Takes what a lap's fact says, and tells whether the car began it.
+    fn take_lap(&mut self, lap: &Lap, race: &Race, now: Micros, rules: &PresenceRules) -> bool {
+        let begins = self.lap.as_ref().is_none_or(|newest| lap.lap_number > newest.lap_number);
+        let mut is_driven = begins && lap.lap_number > 1;
+        if begins {
+            self.lap_before = self.lap.replace(lap.clone());
+            self.presence.begin_lap(now, rules);
+        } else if let Some(newest) = self.lap.as_mut().filter(|newest| newest.lap_number == lap.lap_number) {
+            is_driven |= times_known(lap) > times_known(newest);
+            *newest = lap.clone();
         }
         match lap.lap_ms.filter(|_| race.may_be_best(lap)) {
-            Some(time_ms) => self.times.insert(lap.lap_number, time_ms),
-            None => self.times.remove(&lap.lap_number),
-        };
-        if let Some(time_ms) = lap.lap_ms
-            && self.last_lap.is_none_or(|last| lap.lap_number >= last.lap_number)
-        {
-            self.last_lap = Some(LastLap { lap_number: lap.lap_number, time_ms, mark: lap.lap_mark, ended_at: end_of(lap) });
+            Some(time_ms) => is_driven |= self.times.insert(lap.lap_number, time_ms).is_none(),
+            None => {
+                self.times.remove(&lap.lap_number);
+            }
         }
+        if self.last_lap.is_none_or(|last| lap.lap_number >= last.lap_number) {
+            self.last_lap = LastLap::of(lap).or(self.last_lap);
+        }
+        if is_driven {
+            self.presence.show_lap(now, rules);
+        }
+        begins
+    }
+
+    /// Forgets a lap that proved to be none.
+    fn forget_lap(&mut self, lap_number: i32) {
+        self.times.remove(&lap_number);
+        self.lap_before.take_if(|before| before.lap_number == lap_number);
+        if self.lap.as_ref().is_some_and(|newest| newest.lap_number == lap_number) {
+            self.lap = self.lap_before.take();
+        }
+        if self.last_lap.is_some_and(|last| last.lap_number == lap_number) {
+            self.last_lap = self.lap.as_ref().and_then(LastLap::of);
+        }
+    }
+
+    /// Takes a sign of life from something other than the car's laps.
+    fn show(&mut self, now: Micros, rules: &PresenceRules) {
+        self.presence.show(now, rules);
+        self.come_back();
+    }
+
+    /// A sign of life refutes that the car is out.
+    fn come_back(&mut self) {
+        self.state.take_if(|state| matches!(state, CarState::Retired | CarState::DidNotStart | CarState::Stopped));
+    }
+
+    /// Whether the car takes no part any more.
+    const fn is_out(&self) -> bool {
+        matches!(self.state, Some(CarState::Retired | CarState::DidNotStart))
+    }
+
+    fn has_finished(&self, winner: Option<LastLap>) -> bool {
+        winner.is_some_and(|winner| self.last_lap.and_then(|last| last.ended_at) >= winner.ended_at)
     }
 
     /// The shortest lap and its number, the earlier of two equal ones.
@@ -146,13 +256,9 @@ impl Car {
         self.times.range(self.first_lap_of_segment..).map(|(&number, &time_ms)| (time_ms, number)).min()
     }
 
-    fn car_state(&self, race: &Race, operator: TimingOperator) -> CarState {
-        let last_crossing = self.last_lap.and_then(|last| last.ended_at);
-        let has_finished = race.winner_finished_at(operator.flag_lag_ms_max).is_some_and(|winner| last_crossing >= Some(winner));
-        let laps_missed = race.leaders_lap - self.leaders_lap_then;
+    /// What the newest lap says of the car.
+    fn state_on_lap(&self) -> CarState {
         match &self.lap {
-            _ if has_finished => CarState::Finished,
-            Some(_) if race.is_race && laps_missed >= operator.laps_missed_max => CarState::Retired,
             Some(lap) if lap.is_pit_in_lap => CarState::InPit,
             Some(lap) if lap.is_pit_out_lap && !lap.is_complete => CarState::PitOut,
             _ => CarState::Running,
@@ -173,10 +279,9 @@ impl Car {
         self.stints.last_key_value().map(|(_, stint)| stint)
     }
 
-    fn row(&self, driver_number: i32, race: &Race, operator: TimingOperator) -> Timing {
+    fn row(&self, driver_number: i32) -> Timing {
         let (lap, stint) = (self.lap.as_ref(), self.stint());
-        let state = self.car_state(race, operator);
-        let gap = self.gap.as_ref().filter(|_| state != CarState::Retired);
+        let gap = self.gap.as_ref().filter(|_| !self.is_out());
         let (best_lap_ms, best_lap_number) = self.best_lap().unzip();
         let (compound, tyre_age) = self.tyres();
         Timing {
@@ -203,16 +308,25 @@ impl Car {
             tyre_age,
             stint_number: stint.map(|stint| stint.stint_number),
             stops: self.pit_passes.len() as i32,
-            state,
+            state: self.state.unwrap_or(CarState::Running),
         }
     }
 
-    /// Says the row if it changed.
-    fn say(&mut self, driver_number: i32, race: &Race, operator: TimingOperator, context: &mut Context<'_, Timing>) {
-        let row = self.row(driver_number, race, operator);
+    /// Says the row if it changed, because of the event being taken.
+    fn say(&mut self, driver_number: i32, context: &mut Context<'_, Timing>) {
+        let row = self.row(driver_number);
         if self.said.as_ref() != Some(&row) {
             self.said = Some(row.clone());
             context.emit(row);
+        }
+    }
+
+    /// Says the row if it changed, in a timer, because of `causes`.
+    fn say_because(&mut self, driver_number: i32, causes: &[u64], context: &mut Context<'_, Timing>) {
+        let row = self.row(driver_number);
+        if self.said.as_ref() != Some(&row) && !causes.is_empty() {
+            self.said = Some(row.clone());
+            context.emit_because(causes, row);
         }
     }
 }
@@ -222,18 +336,195 @@ fn end_of(lap: &Lap) -> Option<Micros> {
     lap.started_at.zip(lap.lap_ms).map(|(start, time_ms)| start.plus(i64::from(time_ms) * 1_000))
 }
 
+fn times_known(lap: &Lap) -> usize {
+    [lap.sector_1_ms, lap.sector_2_ms, lap.sector_3_ms, lap.lap_ms].iter().flatten().count()
+}
+
+/// Whether race control says that a car stopped, as in `CAR 18 (STR) STOPPED`.
+fn says_stopped(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_car = |word: &str| word.ends_with(')') || word.parse::<i32>().is_ok();
+    words.windows(2).any(|pair| is_car(pair[0]) && pair[1].starts_with("STOPPED"))
+}
+
 impl TimingOperator {
-    fn say_all(self, state: &mut State, context: &mut Context<'_, Timing>) {
-        for (driver_number, car) in state.cars.iter_mut() {
-            car.say(driver_number, &state.race, self, context);
+    /// What the car is doing.
+    fn judge(&self, driver_number: i32, car: &Car, state: &State, now: Micros) -> CarState {
+        let race = &state.race;
+        let winner = state.winner(self.flag_lag_ms_max);
+        if !race.is_race {
+            car.state_on_lap()
+        } else if car.has_finished(winner) {
+            CarState::Finished
+        } else if let Some(out) = car.state.filter(|_| car.is_out()) {
+            out
+        } else if race.ended_suspended && car.lap.is_some() {
+            CarState::Finished
+        } else if self.is_left_behind(driver_number, car, state, now) || self.has_not_finished(driver_number, car, state, now) {
+            CarState::Retired
+        } else if self.did_not_start(driver_number, car, state, now) {
+            CarState::DidNotStart
+        } else if self.has_stopped(driver_number, car, state, now) {
+            CarState::Stopped
+        } else {
+            car.state_on_lap()
         }
     }
 
-    /// Changes one car and says its row.
-    fn change(self, state: &mut State, driver_number: i32, context: &mut Context<'_, Timing>, change: impl FnOnce(&mut Car)) {
-        let car = state.cars.entry(driver_number);
-        change(car);
-        car.say(driver_number, &state.race, self, context);
+    /// Whether the others have gone on without the car since its last sign of life.
+    fn is_left_behind(&self, driver_number: i32, car: &Car, state: &State, now: Micros) -> bool {
+        let Some(alive_at) = car.presence.alive_at().filter(|_| car.lap.is_some() && !state.race.is_suspended) else { return false };
+        if now.since(alive_at) < self.presence.silence_ms_min * 1_000 || Self::stood_at_the_start(car, &state.race) {
+            return false;
+        }
+        let (mut gone_on, mut silent) = (0, 0);
+        for other in state.others(driver_number) {
+            if other.presence.has_gone_on_since(alive_at, &self.presence) {
+                gone_on += 1;
+            } else if other.presence.fell_silent_about(alive_at, &self.presence) {
+                silent += 1;
+            }
+        }
+        gone_on > silent && !Self::keeps_its_place(driver_number, car, state)
+    }
+
+    /// Whether the others have finished and the car has not, within a lap of the winner.
+    fn has_not_finished(&self, driver_number: i32, car: &Car, state: &State, now: Micros) -> bool {
+        let Some(finish) = state.race.finish.as_ref().filter(|finish| car.lap.is_some() && now >= finish.due) else { return false };
+        let is_seen = car.presence.was_seen_after(finish.learned_at.plus(self.flag_lag_ms_max * 1_000));
+        let Some(alive_at) = car.presence.alive_at().filter(|_| !is_seen || car.presence.stands()) else { return false };
+        let winner = state.winner(self.flag_lag_ms_max);
+        let (mut finished, mut silent) = (0, 0);
+        for other in state.others(driver_number) {
+            if other.has_finished(winner) {
+                finished += 1;
+            } else if other.presence.fell_silent_about(alive_at, &self.presence) {
+                silent += 1;
+            }
+        }
+        let is_left = finished > silent && !Self::stood_at_the_start(car, &state.race);
+        is_left && !Self::keeps_its_place(driver_number, car, state)
+    }
+
+    /// Whether the car, which is not seen to stand, is placed before one that has completed more laps than are known of it: its laps were
+    /// not sent, since in an order that changes a stopped car falls behind.
+    fn keeps_its_place(driver_number: i32, car: &Car, state: &State) -> bool {
+        let laps_of = |car: &Car| car.last_lap.map(|last| last.lap_number);
+        let is_ahead_of = |other: &Car| car.position.is_some_and(|place| other.position > Some(place)) && laps_of(other) > laps_of(car);
+        state.race.has_order_changed && !car.presence.stands() && state.others(driver_number).any(is_ahead_of)
+    }
+
+    /// Whether of the car there has been nothing since the start while the others have gone on.
+    fn did_not_start(&self, driver_number: i32, car: &Car, state: &State, now: Micros) -> bool {
+        let race = &state.race;
+        let Some(begun_at) = race.begun_at.filter(|_| car.lap.is_none() && !car.presence.has_driven && !race.is_suspended) else {
+            return false;
+        };
+        let gone_on: Vec<_> = state.others(driver_number).filter(|car| car.presence.has_gone_on_since(begun_at, &self.presence)).collect();
+        let is_driven_behind = |place: i32| gone_on.iter().any(|other| other.position > Some(place));
+        let is_silent = now.since(car.presence.alive_at().unwrap_or(begun_at)) >= self.presence.silence_ms_min * 1_000;
+        let still_in = state.cars.iter().filter(|(other, car)| *other != driver_number && !car.is_out()).count();
+        is_silent && 2 * gone_on.len() > still_in && !car.position.is_some_and(is_driven_behind)
+    }
+
+    /// Whether `car_data` say that the car has never moved since the start, so that its lap 1 is none that it drove.
+    fn stood_at_the_start(car: &Car, race: &Race) -> bool {
+        let is_on_lap_1 = car.lap.as_ref().is_none_or(|lap| lap.lap_number <= 1);
+        is_on_lap_1 && race.begun_at.is_some_and(|begun_at| car.presence.never_moved_since(begun_at))
+    }
+
+    /// Whether the car stands on the track while most others drive.
+    fn has_stopped(&self, driver_number: i32, car: &Car, state: &State, now: Micros) -> bool {
+        if car.state == Some(CarState::Stopped) {
+            return car.presence.stands();
+        }
+        let race = &state.race;
+        let Some(on_since) = race.on_since.filter(|_| !race.is_suspended) else { return false };
+        let is_in_pit_lane = car.lap.as_ref().is_some_and(|lap| lap.is_pit_in_lap);
+        let began_before_the_end = race.finish.as_ref().is_none_or(|finish| car.presence.stands_since() < Some(finish.learned_at));
+        if is_in_pit_lane || !began_before_the_end || !car.presence.has_stopped(on_since, now, &self.presence) {
+            return false;
+        }
+        let others = state.cars.iter().filter(|(other, car)| *other != driver_number && !car.is_out());
+        let (mut going_on, mut standing) = (0, 0);
+        for (_, other) in others {
+            going_on += usize::from(other.presence.goes_on(now, &self.presence));
+            standing += usize::from(other.presence.stands());
+        }
+        going_on > standing
+    }
+
+    /// Judges every car, and tells which are doing something else than before. What one is doing can tell of another, so this goes round
+    /// until nothing changes, at most once for each car.
+    fn judge_all(&self, state: &mut State, now: Micros) -> BTreeSet<i32> {
+        let mut all_changed = BTreeSet::new();
+        for _ in 0..state.cars.len() {
+            let judged = state.cars.iter().map(|(number, car)| (number, car.state, self.judge(number, car, state, now)));
+            let changed: Vec<_> = judged.filter(|(_, before, now)| *before != Some(*now)).collect();
+            if changed.is_empty() {
+                break;
+            }
+            for (driver_number, _, now) in changed {
+                state.cars.entry(driver_number).state = Some(now);
+                all_changed.insert(driver_number);
+            }
+        }
+        all_changed
+    }
+
+    /// Judges all cars and says every row that changed.
+    fn say_all(&self, state: &mut State, context: &mut Context<'_, Timing>) {
+        self.judge_all(state, context.now());
+        for (driver_number, car) in state.cars.iter_mut() {
+            car.say(driver_number, context);
+        }
+    }
+
+    /// Judges one car.
+    fn judge_one(&self, state: &mut State, driver_number: i32, now: Micros) {
+        if let Some(car) = state.cars.get(driver_number) {
+            let judged = self.judge(driver_number, car, state, now);
+            state.cars.entry(driver_number).state = Some(judged);
+        }
+    }
+
+    /// Changes one car, judges it and says its row.
+    fn change(&self, state: &mut State, driver_number: i32, context: &mut Context<'_, Timing>, change: impl FnOnce(&mut Car)) {
+        change(state.cars.entry(driver_number));
+        self.judge_one(state, driver_number, context.now());
+        state.cars.entry(driver_number).say(driver_number, context);
+    }
+
+    /// Notices the winner's finish, from when on the others have a lap to finish.
+    fn notice_finish(&self, state: &mut State, context: &mut Context<'_, Timing>) {
+        let winner = state.winner(self.flag_lag_ms_max);
+        let Some(winner) = winner.filter(|_| state.race.finish.is_none()) else {
+            state.race.finish.take_if(|_| winner.is_none());
+            return;
+        };
+        let wait_ms = (i64::from(winner.time_ms) * self.finish_wait_percent / 100).min(self.finish_wait_ms_max);
+        let due = context.now().plus(wait_ms * 1_000);
+        state.race.finish = Some(Finish { learned_at: context.now(), due, causes: context.causes().to_vec() });
+        context.set_timer(due, FINISH_TIMER);
+    }
+
+    /// The session has started: for the first time, anew after an aborted start, or again after it stood still.
+    fn take_start(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Timing>) {
+        let now = context.now();
+        let race = &mut state.race;
+        (race.finished_at, race.finish, race.ended_suspended) = (None, None, false);
+        race.on_since = Some(now);
+        let is_the_start = race.leaders_lap <= 1 && status.lap_number.is_none_or(|lap_number| lap_number <= 1);
+        if is_the_start {
+            race.begun_at = Some(now);
+        }
+        for (driver_number, car) in state.cars.iter_mut() {
+            car.presence.has_driven &= !is_the_start;
+            car.presence.go_on(now);
+            if car.presence.stands() {
+                context.set_timer(now.plus(self.presence.standing_ms_min * 1_000), driver_number as u64);
+            }
+        }
     }
 }
 
@@ -244,7 +535,25 @@ impl Operator for TimingOperator {
     type State = State;
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        vec![("laps_missed_max", self.laps_missed_max.to_string()), ("flag_lag_ms_max", self.flag_lag_ms_max.to_string())]
+        let mut parameters = self.presence.parameters();
+        parameters.push(("flag_lag_ms_max", self.flag_lag_ms_max.to_string()));
+        parameters.push(("finish_wait_percent", self.finish_wait_percent.to_string()));
+        parameters.push(("finish_wait_ms_max", self.finish_wait_ms_max.to_string()));
+        parameters
+    }
+
+    fn on_timer(&self, state: &mut State, token: u64, context: &mut Context<'_, Timing>) {
+        if token == FINISH_TIMER {
+            let Some(causes) = state.race.finish.as_ref().map(|finish| finish.causes.clone()) else { return };
+            for driver_number in self.judge_all(state, context.now()) {
+                state.cars.entry(driver_number).say_because(driver_number, &causes, context);
+            }
+            return;
+        }
+        let driver_number = token as i32;
+        self.judge_one(state, driver_number, context.now());
+        let car = state.cars.entry(driver_number);
+        car.say_because(driver_number, &car.presence.standing_causes(), context);
     }
 }
 
@@ -259,14 +568,48 @@ impl Handle<Driver> for TimingOperator {
 
 impl Handle<Position> for TimingOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Timing>) {
-        self.change(state, position.driver_number, context, |car| car.position = Some(position.position));
+        let (now, is_withdrawn) = (context.now(), context.is_withdrawn());
+        // A car that was passed still stands where this one is placed now.
+        let is_behind = |car: &Car| car.position.is_some_and(|place| place >= position.position);
+        let leads_others = state.others(position.driver_number).any(is_behind);
+        let before = state.cars.entry(position.driver_number).position.replace(position.position);
+        state.race.has_order_changed |= before.is_some_and(|before| before != position.position);
+        self.change(state, position.driver_number, context, |car| {
+            if is_withdrawn {
+                car.position = None;
+            } else if before.is_some_and(|before| before > position.position) && leads_others {
+                car.show(now, &self.presence);
+            }
+        });
     }
 }
 
 impl Handle<Gap> for TimingOperator {
     fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, Timing>) {
         state.race.is_race = true;
-        self.change(state, gap.driver_number, context, |car| car.gap = Some(gap.clone()));
+        let (now, is_withdrawn) = (context.now(), context.is_withdrawn());
+        self.change(state, gap.driver_number, context, |car| {
+            let before = car.gap.replace(gap.clone()).map(|gap| (gap.gap_ms, gap.interval_ms)).unwrap_or_default();
+            // A gap of 0 is the order's: the car was placed first.
+            let has_moved = |before: Option<i32>, now: Option<i32>| now.is_some_and(|ms| ms > 0) && before != now;
+            if is_withdrawn {
+                car.gap = None;
+            } else if has_moved(before.0, gap.gap_ms) || has_moved(before.1, gap.interval_ms) {
+                car.show(now, &self.presence);
+            }
+        });
+    }
+}
+
+impl Handle<Interval> for TimingOperator {
+    fn apply(&self, state: &mut State, document: &Interval, context: &mut Context<'_, Timing>) {
+        let car = state.cars.entry(document.driver_number);
+        let before = car.interval;
+        let is_news = car.interval.take_dated(document.date, document.id, context.now()) && car.interval != before;
+        let is_measured = [&document.gap_to_leader, &document.interval].into_iter().any(|reading| matches!(reading, Reading::Number(_)));
+        if is_news && is_measured && !car.is_out() {
+            car.presence.show(context.now(), &self.presence);
+        }
     }
 }
 
@@ -285,31 +628,74 @@ impl Handle<Stint> for TimingOperator {
 
 impl Handle<PitStop> for TimingOperator {
     fn apply(&self, state: &mut State, pass: &PitStop, context: &mut Context<'_, Timing>) {
-        let is_withdrawn = context.is_withdrawn();
+        let (now, is_withdrawn) = (context.now(), context.is_withdrawn());
         self.change(state, pass.driver_number, context, |car| {
-            let key = (pass.lap_number, pass.pass);
+            let pass = (pass.lap_number, pass.pass);
             if is_withdrawn {
-                car.pit_passes.remove(&key)
-            } else {
-                car.pit_passes.insert(key)
-            };
+                car.pit_passes.remove(&pass);
+            } else if car.pit_passes.insert(pass) {
+                // OpenF1 sends the document when the car is out again.
+                car.show(now, &self.presence);
+            }
         });
+    }
+}
+
+impl Handle<Telemetry> for TimingOperator {
+    fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, Timing>) {
+        if packet.channel != Channel::CarData {
+            return;
+        }
+        let (driver_number, now) = (packet.driver_number, context.now());
+        let car = state.cars.entry(driver_number);
+        let cause = context.causes().last().copied().unwrap_or_else(|| context.seq());
+        let has_stopped = car.state == Some(CarState::Stopped);
+        match car.presence.take_packet(&packet.samples, cause, now, &self.presence) {
+            Heard::Nothing => {}
+            Heard::Stands => context.set_timer(now.plus(self.presence.standing_ms_min * 1_000), driver_number as u64),
+            Heard::Moves if has_stopped => self.change(state, driver_number, context, |_| {}),
+            Heard::Moves => {}
+            Heard::Drives if has_stopped || car.is_out() => self.change(state, driver_number, context, |car| car.show(now, &self.presence)),
+            Heard::Drives => car.presence.show(now, &self.presence),
+        }
+    }
+}
+
+impl Handle<RaceControlMessage> for TimingOperator {
+    fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, Timing>) {
+        if let [driver_number] = message.driver_numbers[..]
+            && says_stopped(&message.text)
+        {
+            let (now, cause) = (context.now(), context.seq());
+            self.change(state, driver_number, context, |car| car.presence.tell_stopped(now, cause));
+        }
     }
 }
 
 impl Handle<Lap> for TimingOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, Timing>) {
-        let race = &mut state.race;
-        let begins_leaders_lap = lap.lap_number > race.leaders_lap;
-        race.leaders_lap = race.leaders_lap.max(lap.lap_number);
-        if let Some(ended_at) = end_of(lap)
-            && race.completed.is_none_or(|(completed, first)| (lap.lap_number, first) > (completed, ended_at))
-        {
-            race.completed = Some((lap.lap_number, ended_at));
+        let now = context.now();
+        let car = state.cars.entry(lap.driver_number);
+        let mut begins = false;
+        if context.is_withdrawn() {
+            car.forget_lap(lap.lap_number);
+        } else {
+            let before = car.presence.alive_at();
+            begins = car.take_lap(lap, &state.race, now, &self.presence);
+            if car.presence.alive_at() > before {
+                car.come_back();
+            }
+            state.race.take_lap(lap, now);
         }
-        state.cars.entry(lap.driver_number).take_lap(lap, &state.race);
-        if begins_leaders_lap {
-            self.say_all(state, context);
+        if state.race.finished_at.is_some() {
+            self.notice_finish(state, context);
+        }
+        if begins {
+            let mut changed = self.judge_all(state, now);
+            changed.insert(lap.driver_number);
+            for driver_number in changed {
+                state.cars.entry(driver_number).say(driver_number, context);
+            }
         } else {
             self.change(state, lap.driver_number, context, |_| {});
         }
@@ -318,21 +704,28 @@ impl Handle<Lap> for TimingOperator {
 
 impl Handle<TrackStatus> for TimingOperator {
     fn apply(&self, state: &mut State, status: &TrackStatus, context: &mut Context<'_, Timing>) {
-        let race = &mut state.race;
-        race.is_race |= status.lap_number.is_some();
+        let before = state.race.session.replace(status.session);
+        state.race.is_race |= status.lap_number.is_some();
         match status.session {
-            SessionState::Started => race.finished_at = None,
-            SessionState::Finished => {
-                race.finished_at.get_or_insert(context.event_time());
+            SessionState::Started if before != Some(SessionState::Started) => self.take_start(state, status, context),
+            SessionState::Finished if state.race.finished_at.is_none() => {
+                state.race.finished_at = Some(context.event_time());
+                state.race.ended_suspended = state.race.is_race && state.race.is_suspended;
             }
-            SessionState::Inactive | SessionState::Aborted => {}
+            _ => {}
         }
-        if status.session == SessionState::Started && status.qualifying_phase.is_some() && status.qualifying_phase != race.qualifying_phase
+        state.race.is_suspended = status.session == SessionState::Aborted || status.status == Status::Red;
+        if status.session == SessionState::Started
+            && status.qualifying_phase.is_some()
+            && status.qualifying_phase != state.race.qualifying_phase
         {
-            race.qualifying_phase = status.qualifying_phase;
+            state.race.qualifying_phase = status.qualifying_phase;
             for (_, car) in state.cars.iter_mut() {
                 car.first_lap_of_segment = car.lap.as_ref().map_or(0, |lap| lap.lap_number + 1);
             }
+        }
+        if state.race.finished_at.is_some() {
+            self.notice_finish(state, context);
         }
         self.say_all(state, context);
     }
@@ -348,9 +741,9 @@ mod tests {
     use crate::positions::PositionsOperator;
     use crate::race_control::RaceControlOperator;
     use crate::stints::StintsOperator;
-    use crate::testing::{Bench, at_ms, driver, interval, lap, pit, position, race_control, stint};
+    use crate::telemetry::TelemetryOperator;
+    use crate::testing::{Bench, at_ms, car_data, driver, interval, lap, pit, position, race_control, stint};
     use crate::track_status::TrackStatusOperator;
-    use pitwall_schemas::codec::Reading;
     use pitwall_schemas::raw::{self, RaceControl, Sample};
 
     /// The length of every lap of the fixtures, ms.
@@ -369,9 +762,10 @@ mod tests {
                 let inputs = inputs.samples::<raw::Pit>().stream(track_status).stream(race_control).stream(stints);
                 inputs.stream(laps).stream(positions).stream(gaps)
             });
+            let telemetry = graph.publish(TelemetryOperator::default(), |inputs| inputs.samples::<raw::CarData>());
             graph.publish(TimingOperator::default(), |inputs| {
-                let inputs = inputs.stream(drivers).stream(track_status).stream(laps).stream(positions).stream(gaps).stream(stints);
-                inputs.stream(pit_stops)
+                let inputs = inputs.stream(drivers).stream(track_status).stream(race_control).stream(laps).stream(positions);
+                inputs.samples::<raw::Interval>().stream(gaps).stream(stints).stream(pit_stops).stream(telemetry)
             });
         })
     }
@@ -584,6 +978,254 @@ mod tests {
             assert_eq!(row(&bench, car).lap_number, Some(4));
             assert_eq!((gaps(&bench), bench.facts::<Gap>().len()), (before, facts));
         }
+    }
+
+    /// Readings of a car's speed, four a second as the feed sends them, from one ms up to another.
+    fn speeds(driver_number: i32, from: i64, until: i64, speed: i32) -> impl Iterator<Item = (i64, Sample)> {
+        (from / 250..until / 250).map(move |step| (step * 250 + 10, car_data(driver_number, at_ms(step * 250), speed)))
+    }
+
+    fn in_order(mut samples: Vec<(i64, Sample)>) -> Vec<(i64, Sample)> {
+        samples.sort_by_key(|(ms, _)| *ms);
+        samples
+    }
+
+    fn gap_of(driver_number: i32, ms: i64, distance: Reading) -> (i64, Sample) {
+        (ms, Sample::from(raw::Interval { gap_to_leader: distance.clone(), interval: distance, ..interval(driver_number, at_ms(ms)) }))
+    }
+
+    /// Everything that was said of what a car does, in order, each once.
+    fn states(bench: &Bench, driver_number: i32) -> Vec<CarState> {
+        let mut states: Vec<_> = bench.facts::<Timing>().into_iter().map(|(_, fact)| fact).collect::<Vec<_>>();
+        states.retain(|row| row.driver_number == driver_number);
+        let mut states: Vec<_> = states.into_iter().map(|row| row.state).collect();
+        states.dedup();
+        states
+    }
+
+    #[test]
+    fn a_car_that_stands_on_the_track_while_the_others_drive_has_stopped_within_30_s_until_it_drives_on() {
+        let mut samples = race(&[(1, 4), (4, 2)]);
+        samples.extend(speeds(1, 0, 230_000, 250).chain(speeds(4, 0, 100_000, 240)).chain(speeds(4, 100_000, 150_000, 0)));
+        samples.extend(speeds(4, 150_000, 160_000, 120));
+        let bench = play(in_order(samples));
+        assert_eq!(states(&bench, 4), [CarState::Running, CarState::Stopped, CarState::Running]);
+        let stopped = bench.facts::<Timing>().into_iter().find(|(_, row)| row.state == CarState::Stopped).unwrap().0;
+        assert!((120_000..=130_000).contains(&(stopped.known_at.since(at_ms(0)) / 1_000)), "{}", stopped.known_at);
+        assert!(!stopped.causes.is_empty());
+    }
+
+    #[test]
+    fn a_car_that_was_switched_off_when_it_stood_has_stopped_and_retires() {
+        let mut samples = race(&[(1, 6), (4, 2)]);
+        samples.extend(speeds(1, 0, 380_000, 250).chain(speeds(4, 0, 100_000, 240)).chain(speeds(4, 100_000, 102_000, 0)));
+        assert_eq!(states(&play(in_order(samples)), 4), [CarState::Running, CarState::Stopped, CarState::Retired]);
+    }
+
+    #[test]
+    fn a_car_that_stands_after_driving_at_the_limit_of_the_pit_lane_is_not_said_to_have_stopped() {
+        let mut samples = race(&[(1, 4), (4, 2)]);
+        samples.extend(speeds(1, 0, 230_000, 250).chain(speeds(4, 0, 100_000, 240)));
+        samples.extend(speeds(4, 100_000, 108_000, 80).chain(speeds(4, 108_000, 150_000, 0)));
+        assert_eq!(states(&play(in_order(samples)), 4), [CarState::Running]);
+    }
+
+    #[test]
+    fn cars_that_stand_together_have_not_stopped() {
+        // On the grid, and after a red flag that nothing tells of.
+        let mut samples = race(&[(1, 4), (4, 4)]);
+        for car in [1, 4] {
+            samples.extend(speeds(car, 0, 40_000, 0).chain(speeds(car, 40_000, 100_000, 200)).chain(speeds(car, 100_000, 220_000, 0)));
+        }
+        let bench = play(in_order(samples));
+        assert_eq!([1, 4].map(|car| states(&bench, car)), [[CarState::Running], [CarState::Running]]);
+    }
+
+    #[test]
+    fn readings_of_no_speed_while_laps_are_sent_are_no_stop() {
+        let mut samples = race(&[(1, 6), (4, 6)]);
+        samples.extend(speeds(1, 0, 380_000, 250).chain(speeds(4, 0, 100_000, 240)).chain(speeds(4, 100_000, 380_000, 0)));
+        let bench = play(in_order(samples));
+        assert!(row(&bench, 4).state == CarState::Running && !states(&bench, 4).contains(&CarState::Retired));
+    }
+
+    #[test]
+    fn race_control_tells_that_a_car_stopped() {
+        let mut samples = race(&[(1, 3), (4, 2)]);
+        samples.push((100_000, Sample::from(race_control(at_ms(100_000), "CAR 4 (NOR) STOPPED AT TURN 9"))));
+        samples.push((101_000, Sample::from(race_control(at_ms(101_000), "STOP AND GO PENALTY FOR CAR 1 (VER)"))));
+        let mut bench = play(in_order(samples));
+        assert_eq!([1, 4].map(|car| row(&bench, car).state), [CarState::Running, CarState::Stopped]);
+        bench.arrive(152_000, Sample::from(begins(4, 3, 152_000)));
+        assert_eq!(row(&bench, 4).state, CarState::Running);
+    }
+
+    #[test]
+    fn a_car_whose_laps_are_not_sent_does_not_retire_while_anything_else_shows_that_it_goes_on() {
+        let laps = || race(&[(1, 8), (4, 2), (16, 8)]);
+        let places = || [(1, 1), (4, 2), (16, 3)].map(|(car, place)| (10, Sample::from(position(car, at_ms(10), place))));
+        let driving = speeds(4, 0, 530_000, 230).collect::<Vec<_>>();
+        let gaps = (1..130).map(|step| gap_of(4, step * 4_000, Reading::Number(2.0 + step as f64 / 100.0))).collect();
+        let same_gaps = (1..8).map(|step| gap_of(4, step * 75_000, Reading::Number(2.0))).collect();
+        // It overtakes, long after its last lap.
+        let place = |ms: i64, car, place| (ms, Sample::from(position(car, at_ms(ms), place)));
+        let overtakes = [place(20, 16, 2), place(20, 4, 3), place(200_000, 4, 2), place(200_000, 16, 3)].into();
+        for (evidence, more) in [("speed", driving), ("gaps", gaps), ("the same gaps", same_gaps), ("places", overtakes)] {
+            let samples = laps().into_iter().chain(places()).chain(more).collect();
+            let said = states(&play(in_order(samples)), 4);
+            assert_eq!(said, [CarState::Running], "{evidence}");
+        }
+        let samples = laps().into_iter().chain(places()).collect();
+        assert_eq!(row(&play(in_order(samples)), 4).state, CarState::Retired, "without any");
+    }
+
+    #[test]
+    fn a_retirement_that_a_sign_of_life_refutes_is_taken_back() {
+        let place = |ms: i64, car, place| (ms, Sample::from(position(car, at_ms(ms), place)));
+        let retired = || {
+            let mut samples = race(&[(1, 6), (4, 2), (16, 6)]);
+            samples.extend([place(10, 1, 1), place(10, 16, 2), place(10, 4, 3), gap_of(4, 78_000, Reading::Number(3.0))]);
+            play(in_order(samples))
+        };
+        let again = |arrivals: Vec<(i64, Sample)>| {
+            let mut bench = retired();
+            assert_eq!(row(&bench, 4).state, CarState::Retired);
+            for (ms, sample) in arrivals {
+                bench.arrive(ms, sample);
+            }
+            bench.idle(460_000);
+            row(&bench, 4).state
+        };
+        assert_eq!(again(vec![(400_000, Sample::from(begins(4, 7, 400_000)))]), CarState::Running);
+        assert_eq!(again(vec![gap_of(4, 400_000, Reading::Number(4.5))]), CarState::Running);
+        assert_eq!(again(speeds(4, 400_000, 403_000, 220).collect()), CarState::Running);
+        assert_eq!(again(vec![place(400_000, 4, 2), place(400_000, 16, 3)]), CarState::Running);
+        assert_eq!(again(vec![(400_000, Sample::from(pit(4, 5, at_ms(390_000))))]), CarState::Running);
+        // None of these is one: the leader's laps, the same gap sent again, a car that is towed.
+        assert_eq!(again(vec![gap_of(4, 400_000, Reading::Text("+3 LAPS".into()))]), CarState::Retired);
+        assert_eq!(again(vec![gap_of(4, 400_000, Reading::Number(3.0))]), CarState::Retired);
+        assert_eq!(again(speeds(4, 400_000, 440_000, 30).collect()), CarState::Retired);
+    }
+
+    #[test]
+    fn cars_that_fall_silent_together_are_a_hole_of_the_feed_and_retire_neither_in_it_nor_after_it() {
+        let mut samples = race(&[(1, 9), (4, 9), (16, 9), (81, 9)]);
+        samples.retain(|(_, sample)| !matches!(sample, Sample::Laps(lap) if lap.driver_number != 1 && (3..8).contains(&lap.lap_number)));
+        let bench = play(samples);
+        assert!([1, 4, 16, 81].into_iter().all(|car| !states(&bench, car).contains(&CarState::Retired)));
+    }
+
+    #[test]
+    fn laps_that_come_all_at_once_retire_nobody() {
+        let samples = race(&[(1, 9), (4, 9), (16, 9)]).into_iter();
+        let (mut laps, mut others): (Vec<_>, Vec<_>) = samples.partition(|(_, sample)| matches!(sample, Sample::Laps(_)));
+        laps.sort_by_key(|(_, sample)| if let Sample::Laps(lap) = sample { lap.driver_number } else { 0 });
+        others.extend(laps.into_iter().enumerate().map(|(index, (_, sample))| (700_000 + index as i64, sample)));
+        let bench = play(others);
+        assert_eq!([1, 4, 16].map(|car| row(&bench, car).state), [CarState::Running; 3]);
+    }
+
+    #[test]
+    fn a_car_of_which_there_is_nothing_since_the_start_did_not_start() {
+        let place = |car, place| (10, Sample::from(position(car, at_ms(10), place)));
+        let mut samples = race(&[(1, 6), (4, 6)]);
+        samples.extend([place(1, 1), place(4, 2), place(18, 3), (10, Sample::from(driver(99)))]);
+        let mut bench = play(in_order(samples));
+        assert_eq!([18, 99].map(|car| states(&bench, car)), [[CarState::Running, CarState::DidNotStart]; 2].map(Vec::from));
+        bench.arrive(400_000, Sample::from(begins(18, 2, 400_000)));
+        assert_eq!(row(&bench, 18).state, CarState::Running, "it has after all");
+    }
+
+    #[test]
+    fn of_a_car_that_is_silent_from_a_late_join_on_nothing_is_said() {
+        let mut samples = race(&[(1, 9), (4, 9)]);
+        samples.retain(|(ms, _)| *ms > 200_000);
+        samples.insert(0, (200_000, Sample::from(driver(18))));
+        assert_eq!(states(&play(samples), 18), [CarState::Running]);
+    }
+
+    #[test]
+    fn a_car_that_stands_from_the_start_on_never_retires_by_laps() {
+        let mut samples = race(&[(1, 6), (4, 6), (18, 1)]);
+        for (car, speed) in [(1, 250), (4, 250), (18, 0)] {
+            samples.extend(speeds(car, 250, 380_000, speed));
+        }
+        assert_eq!(states(&play(in_order(samples)), 18), [CarState::Running, CarState::Stopped]);
+    }
+
+    #[test]
+    fn a_car_that_starts_from_the_pit_lane_is_on_its_out_lap() {
+        let mut samples = race(&[(1, 6)]);
+        samples.push((12_000, Sample::from(raw::Lap { is_pit_out_lap: true, ..begins(4, 1, 12_000) })));
+        samples.extend(
+            (2..7)
+                .map(|number| (i64::from(number - 1) * LAP_MS + 15_000, number))
+                .map(|(ms, number)| (ms, Sample::from(begins(4, number, ms)))),
+        );
+        assert_eq!(states(&play(in_order(samples)), 4), [CarState::PitOut, CarState::Running]);
+    }
+
+    #[test]
+    fn two_cars_that_stop_on_different_last_laps_retire_after_the_flag() {
+        let finish = 1_000 + 8 * LAP_MS;
+        let mut samples = race(&[(1, 8), (4, 6), (16, 7)]);
+        samples.push((finish, Sample::from(whole(1, 8, 1_000 + 7 * LAP_MS, LAP_MS))));
+        samples.push((finish + 300, session(finish + 300, "SESSION FINISHED", Some(8), None)));
+        let mut bench = play(in_order(samples));
+        assert_eq!([4, 16].map(|car| row(&bench, car).state), [CarState::Running; 2], "they may still come");
+        bench.idle(finish + 3 * LAP_MS / 2 + 1_000);
+        assert_eq!([1, 4, 16].map(|car| row(&bench, car).state), [CarState::Finished, CarState::Retired, CarState::Retired]);
+        // One that comes late has finished.
+        bench.arrive(finish + 200_000, Sample::from(whole(16, 7, 3_000 + 6 * LAP_MS, 2 * LAP_MS + 100_000)));
+        assert_eq!(row(&bench, 16).state, CarState::Finished);
+    }
+
+    #[test]
+    fn a_car_that_is_seen_after_the_flag_retires_only_if_it_stands() {
+        let finish = 1_000 + 4 * LAP_MS;
+        let told = |speed_after: i32| {
+            let mut samples = race(&[(1, 4), (4, 4)]);
+            samples.push((finish, Sample::from(whole(1, 4, 1_000 + 3 * LAP_MS, LAP_MS))));
+            samples.push((finish + 300, session(finish + 300, "SESSION FINISHED", Some(4), None)));
+            samples.extend(speeds(1, 0, finish + 60_000, 250).chain(speeds(4, 0, finish + 20_000, 200)));
+            samples.extend(speeds(4, finish + 20_000, finish + 60_000, speed_after));
+            let mut bench = play(in_order(samples));
+            bench.idle(finish + 3 * LAP_MS / 2 + 1_000);
+            row(&bench, 4).state
+        };
+        assert_eq!([told(0), told(180)], [CarState::Retired, CarState::Running]);
+    }
+
+    #[test]
+    fn a_feed_whose_laps_end_with_the_winners_retires_nobody() {
+        let finish = 1_000 + 4 * LAP_MS;
+        let mut samples = race(&[(1, 4), (4, 4), (16, 4)]);
+        samples.push((finish, Sample::from(whole(1, 4, 1_000 + 3 * LAP_MS, LAP_MS))));
+        samples.push((finish + 300, session(finish + 300, "SESSION FINISHED", Some(4), None)));
+        let mut bench = play(in_order(samples));
+        bench.idle(finish + 600_000);
+        assert_eq!([1, 4, 16].map(|car| row(&bench, car).state), [CarState::Finished, CarState::Running, CarState::Running]);
+    }
+
+    #[test]
+    fn a_lap_that_proved_to_be_none_gives_way_to_the_one_before() {
+        let lap = |lap_number, lap_ms| facts_lap(lap_number, lap_ms);
+        let (mut car, race, rules) = (Car::default(), Race::default(), PresenceRules::default());
+        for (number, lap_ms) in [(4, Some(80_000)), (5, Some(81_000)), (6, Some(70_000))] {
+            car.take_lap(&lap(number, lap_ms), &race, at_ms(i64::from(number)), &rules);
+        }
+        car.forget_lap(6);
+        assert_eq!(car.lap.as_ref().map(|lap| lap.lap_number), Some(5));
+        assert_eq!((car.last_lap.map(|last| last.time_ms), car.best_lap()), (Some(81_000), Some((80_000, 4))));
+    }
+
+    /// A lap as [`laps`](crate::laps) says it.
+    fn facts_lap(lap_number: i32, lap_ms: Option<i32>) -> Lap {
+        let bench = Bench::new(|graph| {
+            graph.publish(LapsOperator::default(), |inputs| inputs.samples::<raw::Lap>());
+        });
+        let said = bench.play([(0, Sample::from(begins(1, lap_number, 0)))]).facts::<Lap>().remove(0).1;
+        Lap { lap_ms, is_complete: lap_ms.is_some(), ..said }
     }
 
     #[test]

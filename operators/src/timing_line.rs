@@ -375,11 +375,11 @@ impl Handle<TrackStatus> for TimingLineOperator {
         }
         // Only in a race does race control count laps, and only there do cars start from a grid.
         state.is_race |= status.lap_number.is_some();
-        if !state.is_race || status.session != SessionState::Started || !state.start_causes.is_empty() {
+        if !state.is_race || status.session != SessionState::Started || status.started_at == state.started_at {
             return;
         }
+        let Some(started_at) = status.started_at else { return };
         state.start_causes = context.causes().to_vec();
-        let started_at = context.event_time();
         state.started_at = Some(started_at);
         for (_, car) in state.cars.iter_mut() {
             car.stood = car.recent.iter().rev().find(|fix| fix.date <= started_at).copied();

@@ -132,7 +132,7 @@ impl Writer<'_> {
 
     /// When each stint becomes known.
     fn arrivals<'a>(&mut self, car: &'a Car, begins: &BTreeMap<i32, f64>, exits: &BTreeMap<i32, f64>) -> Vec<Arrival<'a>> {
-        let in_lap_of = |number: i32| exits.keys().copied().find(|in_lap| self.race.stint_after(car, *in_lap) == Some(number));
+        let in_lap_of = |number: i32| car.stints_after.iter().find(|(_, after)| **after == number).map(|(in_lap, _)| *in_lap);
         let in_laps: Vec<Option<i32>> = car.stints.keys().map(|number| in_lap_of(*number)).collect();
         let mut arrivals = Vec::new();
         for ((number, stint), in_lap) in car.stints.iter().zip(in_laps) {

@@ -18,6 +18,10 @@ const CARS_MIN: usize = 10;
 /// Longest time in the pit lane of a pass that is not part of a stopped race, s.
 const LANE_MAX: f64 = 180.0;
 
+/// By how much a pass in which no tyres can be changed is shorter than a race's usual stop, s: a car stands for 1.8 s at the least, brakes
+/// and pulls away. Of the passes between two compounds none is, but for one of the feed's errors.
+const STANDING_MIN: f64 = 3.0;
+
 /// Least difference between the age that the set before has reached and the age of the set after by which the two are different sets, laps.
 const AGES_APART: i32 = 3;
 
@@ -31,6 +35,8 @@ pub(crate) struct Race {
     pub(crate) cars: BTreeMap<i32, Car>,
     /// Whether the feed's stints begin with the lap into the pit lane: the boxes lie before the line.
     pub(crate) begins_with_the_in_lap: bool,
+    /// What a stop usually takes in the lane, s.
+    stop_seconds: Option<f64>,
 }
 
 /// What the history knows of one car in one race.
@@ -42,6 +48,8 @@ pub(crate) struct Car {
     pub(crate) stints: BTreeMap<i32, Stint>,
     /// Official passes by the lap that they end.
     pub(crate) passes: BTreeMap<i32, Pass>,
+    /// The stint that begins with a pass, by the lap that the pass ends.
+    pub(crate) stints_after: BTreeMap<i32, i32>,
 }
 
 #[derive(Debug, Clone)]
@@ -80,35 +88,23 @@ pub(crate) enum Truth {
 }
 
 impl Race {
-    /// The stint that began with a pass, by its number.
-    pub(crate) fn stint_after(&self, car: &Car, in_lap: i32) -> Option<i32> {
-        let first = car.stints.keys().next().copied()?;
-        let begins_on = |lap: i32| {
-            let mut later = car.stints.iter().filter(|(number, _)| **number > first || first > 1 && in_lap == 1);
-            later.find(|(_, stint)| stint.first == lap).map(|(number, _)| *number)
-        };
-        let [usual, other] = if self.begins_with_the_in_lap { [in_lap, in_lap + 1] } else { [in_lap + 1, in_lap] };
-        begins_on(usual).or_else(|| begins_on(other).filter(|_| !car.passes.contains_key(&(in_lap + other - usual))))
-    }
-
-    /// What the pass that ended lap `in_lap` was, by the stints around it and the official lists.
+    /// What the pass that ended lap `in_lap` was, by its time in the lane, the stints around it and the official lists.
     pub(crate) fn truth(&self, car: &Car, in_lap: i32) -> Truth {
         let Some(pass) = car.passes.get(&in_lap) else { return Truth::LeftOut("no official pass") };
         if pass.lane_seconds > LANE_MAX {
             return Truth::LeftOut("the race was stopped");
         }
-        let Some(number) = self.stint_after(car, in_lap) else {
+        if self.stop_seconds.is_some_and(|stop_seconds| pass.lane_seconds < stop_seconds - STANDING_MIN) {
+            return Truth::Pass;
+        }
+        let Some(number) = car.stints_after.get(&in_lap) else {
             return if pass.is_listed_stop { Truth::Stop } else { Truth::LeftOut("neither list nor stints tell") };
         };
-        let after = &car.stints[&number];
-        let Some((_, before)) = car.stints.range(..number).next_back() else {
-            return Truth::LeftOut("the set before is not in the history");
-        };
+        let after = &car.stints[number];
+        let Some((_, before)) = car.stints.range(..number).next_back() else { return Truth::LeftOut("the set before is not in the history") };
         let reached = before.age_at_start + after.first - before.first;
         let apart = (after.age_at_start - reached).abs();
         match (pass.is_listed_stop, before.compound == after.compound) {
-            // Ages that go on tell more than a compound when the official list has no stop.
-            (false, _) if after.age_at_start > 0 && apart <= 1 => Truth::Pass,
             (_, false) => Truth::Stop,
             (false, true) => Truth::Pass,
             (true, true) if after.age_at_start == 0 || apart >= AGES_APART => Truth::Stop,
@@ -121,29 +117,25 @@ impl Race {
     pub(crate) fn compounds<'a>(&self, car: &'a Car, lap_number: i32) -> Option<BTreeSet<&'a str>> {
         let stint_number = car.laps.get(&lap_number)?.stint_number;
         let stint = car.stints.get(&stint_number)?;
-        let before = car.stints.range(..stint_number).next_back();
-        let passes = || car.passes.range(..lap_number).map(|(in_lap, _)| *in_lap);
-        let begins_with_a_pass = || {
-            let in_laps = car.passes.keys();
-            in_laps.copied().any(|in_lap| self.stint_after(car, in_lap) == Some(stint_number))
-        };
-        let is_lost = |in_lap: i32| in_lap >= stint.first && self.stint_after(car, in_lap).is_none();
-        if before.is_some() && !begins_with_a_pass() || passes().any(is_lost) {
+        let is_first = car.stints.keys().next() == Some(&stint_number);
+        let begins_with_a_pass = car.stints_after.values().any(|number| *number == stint_number);
+        let mut passes = car.passes.range(stint.first..lap_number.max(stint.first));
+        let is_lost = passes.any(|(in_lap, pass)| pass.is_listed_stop && !car.stints_after.contains_key(in_lap));
+        if !is_first && !begins_with_a_pass || is_lost {
             return None;
         }
         let mut compounds = BTreeSet::from([stint.compound.as_str()]);
         if car.passes.contains_key(&lap_number) && self.begins_with_the_in_lap {
             // The car crosses the line behind its box: the set before and the one after are both right.
-            let after = self.stint_after(car, lap_number);
-            let before = car.stints.range(..after?).next_back().map(|(_, stint)| stint);
-            compounds
-                .extend(before.into_iter().chain(after.and_then(|number| car.stints.get(&number))).map(|stint| stint.compound.as_str()));
-            before?;
+            let after = *car.stints_after.get(&lap_number)?;
+            let (_, before) = car.stints.range(..after).next_back()?;
+            compounds.extend([before.compound.as_str(), car.stints[&after].compound.as_str()]);
         }
         Some(compounds)
     }
 
-    fn count_in_laps(&mut self) {
+    /// Finds what concerns the whole race: where the feed's stints begin, which pass each follows, how long a stop takes.
+    fn settle(&mut self) {
         let mut balance = 0;
         for car in self.cars.values() {
             let first_laps: BTreeSet<i32> = car.stints.values().skip(1).map(|stint| stint.first).collect();
@@ -152,7 +144,43 @@ impl Race {
             }
         }
         self.begins_with_the_in_lap = balance > 0;
+        for car in self.cars.values_mut() {
+            car.match_stints(self.begins_with_the_in_lap);
+        }
+        let changes = self.cars.values().flat_map(Car::changes_of_compound).collect();
+        let listed = self.cars.values().flat_map(|car| car.passes.values()).filter(|pass| pass.is_listed_stop && pass.lane_seconds <= LANE_MAX);
+        self.stop_seconds = median(changes).or_else(|| median(listed.map(|pass| pass.lane_seconds).collect()));
     }
+}
+
+impl Car {
+    /// Matches the passes in order to the stints that begin on their lap or the lap after.
+    fn match_stints(&mut self, begins_with_the_in_lap: bool) {
+        // A first stint with a later number follows a pass on lap 1, before which nothing is known.
+        let mut last = self.stints.keys().next().copied().filter(|first| *first == 1).unwrap_or(0);
+        for in_lap in self.passes.keys().copied() {
+            let begins_on = |lap: i32| self.stints.range(last + 1..).find(|(_, stint)| stint.first == lap).map(|(number, _)| *number);
+            let (usual, other) = if begins_with_the_in_lap { (in_lap, in_lap + 1) } else { (in_lap + 1, in_lap) };
+            let is_of_another = self.passes.contains_key(&(in_lap + other - usual));
+            if let Some(number) = begins_on(usual).or_else(|| begins_on(other).filter(|_| !is_of_another)) {
+                self.stints_after.insert(in_lap, number);
+                last = number;
+            }
+        }
+    }
+
+    /// Times in the lane of the passes between two compounds.
+    fn changes_of_compound(&self) -> Vec<f64> {
+        let of = |number: &i32| Some((self.stints.range(..number).next_back()?.1, self.stints.get(number)?));
+        let changes = self.stints_after.iter().filter(|(_, number)| of(number).is_some_and(|(before, after)| before.compound != after.compound));
+        changes.map(|(in_lap, _)| self.passes[in_lap].lane_seconds).filter(|seconds| *seconds <= LANE_MAX).collect()
+    }
+}
+
+/// The median of at least five times.
+fn median(mut times: Vec<f64>) -> Option<f64> {
+    times.sort_by(f64::total_cmp);
+    (times.len() >= 5).then(|| times[times.len() / 2])
 }
 
 /// Every race of the history that is whole, in order of time, and the names of those that are not.
@@ -170,7 +198,7 @@ pub(crate) fn read(laps: &Path, f1db: &Path, ergast: &Path) -> Result<(Vec<Race>
         let round = folder.file_name().and_then(|name| name.to_str()?.split_once('-')?.0.parse::<i64>().ok()).context("a round")?;
         read_stops(&folder.join("pit-stops.yml"), &mut race)?;
         ergast.add(race.season, round, &mut race);
-        race.count_in_laps();
+        race.settle();
         whole.push(race);
     }
     whole.sort_by_key(|race| race.meeting_starts_at);

@@ -33,7 +33,15 @@ export const TRACK_STATUS = Object.freeze({
 });
 
 /** Words for each state of a car; running needs none. */
-export const CAR_STATES = Object.freeze({ RUNNING: "", IN_PIT: "In pit", PIT_OUT: "Out lap", RETIRED: "Retired", FINISHED: "Finished" });
+export const CAR_STATES = Object.freeze({
+  RUNNING: "",
+  IN_PIT: "In pit",
+  PIT_OUT: "Out lap",
+  STOPPED: "Stopped",
+  RETIRED: "Retired",
+  FINISHED: "Finished",
+  DID_NOT_START: "Did not start",
+});
 
 /** A lap time, `1:12.345`; milliseconds in. */
 export function lapTime(ms) {

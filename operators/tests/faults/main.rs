@@ -4,8 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "fixtures are files")]
 
+mod control;
+mod laps;
 mod missing;
+mod order;
+mod passes;
 mod raw;
+mod results;
 mod stops;
 mod support;
+mod tower;
 mod versions;

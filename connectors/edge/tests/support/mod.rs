@@ -150,7 +150,7 @@ impl Feeder {
 }
 
 pub fn position_of(driver_number: i32, position: i32) -> Position {
-    Position { driver_number, position, previous_position: None, cars: 20 }
+    Position { driver_number, position, previous_position: None, cars: 20, disputed: false, undisputed_position: None }
 }
 
 pub fn lap(driver_number: i32, lap_number: i32) -> Lap {
@@ -184,6 +184,7 @@ pub fn lap(driver_number: i32, lap_number: i32) -> Lap {
         is_interrupted: false,
         is_personal_best: false,
         qualifying_segment: None,
+        was_personal_best: false,
     }
 }
 

@@ -101,7 +101,9 @@ impl Race {
             return if pass.is_listed_stop { Truth::Stop } else { Truth::LeftOut("neither list nor stints tell") };
         };
         let after = &car.stints[number];
-        let Some((_, before)) = car.stints.range(..number).next_back() else { return Truth::LeftOut("the set before is not in the history") };
+        let Some((_, before)) = car.stints.range(..number).next_back() else {
+            return Truth::LeftOut("the set before is not in the history");
+        };
         let reached = before.age_at_start + after.first - before.first;
         let apart = (after.age_at_start - reached).abs();
         match (pass.is_listed_stop, before.compound == after.compound) {
@@ -148,7 +150,8 @@ impl Race {
             car.match_stints(self.begins_with_the_in_lap);
         }
         let changes = self.cars.values().flat_map(Car::changes_of_compound).collect();
-        let listed = self.cars.values().flat_map(|car| car.passes.values()).filter(|pass| pass.is_listed_stop && pass.lane_seconds <= LANE_MAX);
+        let listed =
+            self.cars.values().flat_map(|car| car.passes.values()).filter(|pass| pass.is_listed_stop && pass.lane_seconds <= LANE_MAX);
         self.stop_seconds = median(changes).or_else(|| median(listed.map(|pass| pass.lane_seconds).collect()));
     }
 }
@@ -172,7 +175,8 @@ impl Car {
     /// Times in the lane of the passes between two compounds.
     fn changes_of_compound(&self) -> Vec<f64> {
         let of = |number: &i32| Some((self.stints.range(..number).next_back()?.1, self.stints.get(number)?));
-        let changes = self.stints_after.iter().filter(|(_, number)| of(number).is_some_and(|(before, after)| before.compound != after.compound));
+        let changes =
+            self.stints_after.iter().filter(|(_, number)| of(number).is_some_and(|(before, after)| before.compound != after.compound));
         changes.map(|(in_lap, _)| self.passes[in_lap].lane_seconds).filter(|seconds| *seconds <= LANE_MAX).collect()
     }
 }

@@ -39,12 +39,14 @@ const LAP: f64 = 90.0;
 
 impl Feed {
     pub(crate) fn of(race: &Race, manner: Manner) -> Result<Self> {
+        let usual = usual_times(race);
         let mut writer = Writer {
             race,
             start: race.meeting_starts_at.plus(2 * 86_400 * Micros::SECOND),
             manner,
             random: Random(manner.seed ^ race.session_key as u64),
-            usual: usual_times(race),
+            usual_lap: median(usual.values().copied().collect()),
+            usual,
             feed: Self::default(),
         };
         writer.opening()?;
@@ -64,6 +66,8 @@ struct Writer<'a> {
     random: Random,
     /// The field's median time of each lap, s.
     usual: BTreeMap<i32, f64>,
+    /// The median of those, s.
+    usual_lap: f64,
     feed: Feed,
 }
 
@@ -143,7 +147,7 @@ impl Writer<'_> {
                 None if arrivals.is_empty() => -300.0,
                 None => begins.get(&stint.first).copied().unwrap_or(0.0) + 0.45,
             };
-            let late = if self.manner.is_late && in_lap.is_some() { late * self.lap_time(car, stint.first) } else { 0.0 };
+            let late = if self.manner.is_late && in_lap.is_some() { late * self.usual_lap } else { 0.0 };
             let after_the_one_before = arrivals.last().map_or(f64::MIN, |before: &Arrival<'_>| before.at + 0.1);
             arrivals.push(Arrival { number: *number, stint, at: (usual + late).max(after_the_one_before) });
         }
@@ -208,11 +212,12 @@ fn usual_times(race: &Race) -> BTreeMap<i32, f64> {
     for (number, lap) in race.cars.values().flat_map(|car| &car.laps) {
         times.entry(*number).or_default().push(lap.seconds);
     }
-    let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
     times.into_iter().map(|(number, times)| (number, median(times))).collect()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(LAP)
 }
 
 /// Numbers that are the same for the same seed (SplitMix64).

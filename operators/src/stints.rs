@@ -824,6 +824,62 @@ mod tests {
         }
     }
 
+    /// Five cars change from MEDIUM to HARD on lap 20 in 23 s each.
+    fn five_stops(bench: &mut Bench) {
+        for car in 2..=6 {
+            let of = |number: i32, laps: (i32, i32), name: &str| {
+                let (lap_start, lap_end) = (Some(laps.0), Some(laps.1));
+                Sample::from(Stint { lap_start, lap_end, compound: Some(name.into()), tyre_age_at_start: Some(0), ..stint(car, number) })
+            };
+            let second = 1_700 + i64::from(car);
+            bench.arrive(second * 1_000, of(1, (1, 20), "MEDIUM"));
+            bench.arrive(second * 1_000, Sample::from(Pit { lane_duration: Some(23.0), ..pit(car, 20, at_ms(second * 1_000)) }));
+            bench.arrive(second * 1_000, of(2, (21, 21), "HARD"));
+        }
+    }
+
+    /// Montréal 2025, with ages of 0 behind the safety car.
+    #[test]
+    fn a_pass_too_short_for_a_stop_keeps_the_set_whatever_age_the_feed_gives() {
+        for (lane_duration, is_same_set) in [(18.2, true), (22.0, false)] {
+            let mut bench = with_laps();
+            for lap_number in 1..=25 {
+                bench.arrive(i64::from(lap_number) * 80_000 - 80_000, begins(lap_number, false));
+                if lap_number == 22 {
+                    five_stops(&mut bench);
+                }
+            }
+            bench.arrive(1_980_000, Sample::from(version(1, Some((1, 25)), Some("HARD"), Some(0))));
+            bench.arrive(2_000_000, Sample::from(Pit { lane_duration: Some(lane_duration), ..pit(1, 25, at_ms(2_000_000)) }));
+            bench.arrive(2_001_000, Sample::from(version(2, Some((26, 26)), Some("HARD"), Some(0))));
+            let said = standing(&bench);
+            assert_eq!(
+                (said[&2].is_same_set, said[&2].tyre_age),
+                (is_same_set, Some(if is_same_set { 26 } else { 1 })),
+                "{lane_duration} s"
+            );
+        }
+    }
+
+    /// Spielberg 2023: the field went through the pit lane before anybody had stopped.
+    #[test]
+    fn a_short_pass_is_told_from_a_stop_once_enough_cars_have_changed_compounds() {
+        let mut bench = with_laps();
+        bench.arrive(0, begins(1, false));
+        bench.arrive(80_000, begins(2, false));
+        bench.arrive(100_000, Sample::from(version(1, Some((1, 2)), Some("HARD"), Some(0))));
+        bench.arrive(180_000, Sample::from(Pit { lane_duration: Some(16.4), ..pit(1, 2, at_ms(180_000)) }));
+        bench.arrive(181_000, Sample::from(version(2, Some((3, 3)), Some("HARD"), Some(0))));
+        assert!(!standing(&bench)[&2].is_same_set);
+        for lap_number in 3..=22 {
+            bench.arrive(i64::from(lap_number) * 80_000 - 80_000, begins(lap_number, false));
+        }
+        five_stops(&mut bench);
+        let (header, fact) = bench.facts::<facts::Stint>().into_iter().rfind(|(_, fact)| fact.driver_number == 1).unwrap();
+        assert_eq!((fact.stint_number, fact.is_same_set, fact.tyre_age_at_start), (2, true, Some(2)));
+        assert!(header.supersedes.is_some() && !header.causes.is_empty());
+    }
+
     /// Melbourne, with a drive-through on lap 10 and a stop on lap 11, and the other way round elsewhere.
     #[test]
     fn a_stint_that_two_passes_explain_follows_the_one_in_which_the_car_stood() {

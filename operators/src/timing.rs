@@ -941,6 +941,22 @@ mod tests {
         assert_eq!((row(&bench, 1).compound, row(&bench, 1).stint_number), (Some(Compound::Hard), Some(2)));
     }
 
+    /// Abu Dhabi 2025: the feed goes on with the old stint until it learns of the new one.
+    #[test]
+    fn a_stint_that_is_gone_on_with_for_a_lap_after_the_pit_lane_does_not_tell_the_tyres() {
+        let soft = |last| {
+            let (lap_start, lap_end) = (Some(1), Some(last));
+            Sample::from(raw::Stint { lap_start, lap_end, compound: Some("SOFT".into()), tyre_age_at_start: Some(0), ..stint(1, 1) })
+        };
+        let mut bench = play([(0, Sample::from(begins(1, 8, 0))), (10, soft(8)), (76_000, Sample::from(pit(1, 8, at_ms(76_000))))]);
+        for (lap_number, expected) in [(9, None), (10, None), (11, Some(Compound::Soft))] {
+            let start = i64::from(lap_number - 8) * 75_000 + 2_000;
+            bench.arrive(start, Sample::from(begins(1, lap_number, start)));
+            bench.arrive(start, soft(lap_number));
+            assert_eq!(row(&bench, 1).compound, expected, "lap {lap_number}");
+        }
+    }
+
     #[test]
     fn two_pit_passes_on_one_lap_are_two_and_one_sent_again_is_one() {
         let pass = |ms: i64, date| (ms, Sample::from(pit(1, 8, at_ms(date))));

@@ -53,10 +53,10 @@ const PASS_MAX: i64 = 180 * Micros::SECOND;
 
 /// By how much a pass without a stop is shorter than a quick stop, µs: of 1,380 changes of compound in 2023 to 2025 one was 2.4 s and more
 /// shorter than its race's median, an error of the feed; passes behind a safety car are 3.3 to 6.3 s shorter.
-const STANDING_MIN: i64 = 2 * Micros::SECOND;
+pub const STANDING_MIN: i64 = 2 * Micros::SECOND;
 
 /// Fewest changes of compound of which it can be told how long a quick stop takes: a quarter of them are shorter.
-const CHANGES_MIN: usize = 5;
+pub const CHANGES_MIN: usize = 5;
 
 /// Passes further apart than this, µs, are two: no car can be twice in the pit lane meanwhile.
 const SAME_PASS: i64 = 10 * Micros::SECOND;

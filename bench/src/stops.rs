@@ -1,19 +1,21 @@
 //! Whether stops and tyres are right over lap histories: `-- stops LAPS.parquet F1DB_DIR ERGAST_DIR`.
 //!
-//! `LAPS.parquet` has a row a lap: time, sectors, stint, compound, age of the set. `F1DB_DIR` is f1db unpacked (`src/data/seasons`), whose
-//! `pit-stops.yml` list the stops; `ERGAST_DIR` has Ergast's tables (`pit_stops.csv.gz`, `races.csv.gz`, `results.csv.gz`), in which every visit to the pit lane is.
-//! Each race becomes the documents that a feed would have sent ([`feed`]), goes through the whole graph, and what stands at the end is
-//! compared with what was true ([`history`]):
+//! `LAPS.parquet` has a row a timed lap: time, sectors, stint, compound, age of the set. `F1DB_DIR` is f1db unpacked (`src/data/seasons`),
+//! whose `pit-stops.yml` list the stops; `ERGAST_DIR` has Ergast's tables (`pit_stops.csv.gz`, `races.csv.gz`, `results.csv.gz`), in which
+//! every visit to the pit lane is. Each race becomes the documents that a feed would have sent ([`feed`]), none of them before its time,
+//! goes through the whole graph, and what stands at the end is compared with what was true ([`history`]):
 //! * **Kind.** Of every official visit: another set of tyres (`STOP`), or none (`PASS`; a drive-through and a stop-and-go count as one, as
-//!   the histories have no stewards' messages). Two stints tell by compound and age; where they have one compound and f1db has no stop,
-//!   or the stints do not show the visit at all, f1db decides. A stop that is said where nobody was in the pit lane is wrong.
+//!   the histories have no stewards' messages). A visit three seconds shorter than the race's usual stop was none. Otherwise the two
+//!   stints around it tell: another compound is another set, one compound is the same set if its age goes on and f1db decides if that has
+//!   no stop. f1db decides as well where the stints do not show the visit. A stop that is said where nobody was in the pit lane is wrong.
 //! * **Compound.** Of every timed lap: what the tower shows when the lap's time arrives. Where the boxes lie before the line the lap into
 //!   the pit lane may show either set.
 //!
-//! Left out, and counted: passes of a stopped race (more than three minutes in the lane), passes whose set before is not in the history,
-//! passes around which the ages of one compound are one or two laps off; laps of stints that begin where nobody was in the pit lane, and laps after a
-//! stop that the stints do not show; races of which most laps are missing. The history's stints are OpenF1's last word, so they are a
-//! truth independent of the operators, but not of errors of the feed.
+//! Nothing said, though the feed has told, counts as not right. Left out, and counted: passes of a stopped race (more than three minutes
+//! in the lane), passes whose set before is not in the history, passes around which the ages of one compound are one or two laps off; laps
+//! of stints that begin where nobody was in the pit lane, laps after a stop that the stints do not show, and laps whose stint the feed had
+//! not told by their end, if the tower shows nothing; races of which most laps are missing. The history's stints are OpenF1's last word, read with hindsight: a truth independent of
+//! the operators, but not of errors of the feed.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -14,8 +14,8 @@
 //! Nothing said, though the feed has told, counts as not right. Left out, and counted: passes of a stopped race (more than three minutes
 //! in the lane), passes whose set before is not in the history, passes around which the ages of one compound are one or two laps off; laps
 //! of stints that begin where nobody was in the pit lane, laps after a stop that the stints do not show, and laps whose stint the feed had
-//! not told by their end, if the tower shows nothing; races of which most laps are missing. The history's stints are OpenF1's last word, read with hindsight: a truth independent of
-//! the operators, but not of errors of the feed.
+//! not told by their end, if the tower shows nothing; races of which most laps are missing. The history's stints are OpenF1's last word,
+//! read with hindsight: a truth independent of the operators, but not of errors of the feed.
 
 use std::collections::BTreeMap;
 use std::path::Path;

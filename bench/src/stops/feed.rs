@@ -157,7 +157,10 @@ impl Writer<'_> {
     fn laps(&mut self, driver_number: i32, car: &Car, begins: &BTreeMap<i32, f64>, exits: &BTreeMap<i32, f64>) -> Result<()> {
         for number in 1..=car.laps.keys().max().copied().unwrap_or(0) {
             let begin = begins[&number];
-            let lap = |is_pit_out_lap: bool, begin: Micros| json!({"driver_number": driver_number, "lap_number": number, "date_start": begin.to_string(), "is_pit_out_lap": is_pit_out_lap});
+            let lap = |is_pit_out_lap: bool, begin: Micros| {
+                json!({"driver_number": driver_number, "lap_number": number, "date_start": begin.to_string(),
+                    "is_pit_out_lap": is_pit_out_lap})
+            };
             let date = self.at(begin);
             self.send(begin + 0.4, Collection::Laps, lap(false, date))?;
             let Some(timed) = car.laps.get(&number) else { continue };

@@ -27,6 +27,7 @@ mod cost;
 mod kafka;
 mod live;
 mod sink;
+mod stops;
 
 fn main() -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
@@ -40,6 +41,11 @@ fn main() -> Result<()> {
         }
         Some("kafka-live") => return kafka::live(&dutch),
         Some("sink") => return sink::sink(&dutch),
+        Some("stops") => {
+            let arguments: Vec<PathBuf> = std::env::args_os().skip(2).map(PathBuf::from).collect();
+            let [laps, f1db, ergast] = arguments.as_slice() else { anyhow::bail!("stops LAPS.parquet F1DB_DIR ERGAST_DIR") };
+            return stops::stops(laps, f1db, ergast);
+        }
         Some("cost") => return cost::cost(&dutch, std::env::args().nth(2).as_deref().map(Path::new)),
         _ => {}
     }

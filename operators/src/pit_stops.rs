@@ -14,7 +14,8 @@
 //!   `lane_duration` and stands in for it only. The time standing still is what the feed reports; it is unknown otherwise (OpenF1).
 //! * New tyres: a later stint than the first begins on the lap after, as [`stints`](crate::stints) puts it, and with another set. With the
 //!   same set, as behind a safety car that leads the field through the pit lane, there were none; nor if the stint of the lap before goes
-//!   on two laps after, since a stint can lag a lap, unless the feed reports that the car stood still: then nothing is said. Of several
+//!   on two laps after, since a stint can lag a lap. But nothing is said if the feed reports that the car stood still, or it was in the
+//!   lane for as long as the session's stops take ([`STANDING_MIN`]): the feed misses a change now and then (Spa 2025). Of several
 //!   passes on one lap the tyres belong to the last one reported to have stood still, or else to the last. Nothing is said of the others'.
 //! * A stint's document comes with its first lap. A car that left the lane, so that its time there is known, and then completed no lap
 //!   before the leader began [`PitStopsOperator::laps_missed_max`] more has none: it is presumed to have stopped for tyres, which the
@@ -49,6 +50,7 @@ use serde::{Deserialize, Serialize};
 use crate::by_driver::ByDriver;
 use crate::known::{Known, Version, in_order};
 use crate::reach::Reach;
+use crate::stints::{CHANGES_MIN, STANDING_MIN};
 
 /// Passes kept of one car: more than a session has laps. Another is rejected.
 const PASSES_MAX: usize = 256;
@@ -198,6 +200,8 @@ struct Pass {
     loss_ms: Known<i32>,
     /// Whether a stint could still tell of new tyres, and if not the record that told so.
     stint_overdue: Known<bool>,
+    /// Whether it took as long as stops do, and the record of a stop that tells so.
+    is_as_long_as_stops: Known<bool>,
     /// The record that told of the red flag during it.
     stopped_by: Option<u64>,
     /// Whether no document of it has come, and whether laps tell of it.
@@ -409,8 +413,10 @@ impl Car {
             let compound = Some(stint.compound).filter(|compound| *compound != Compound::Unknown);
             Purpose { kind: PitPassKind::Stop, has_new_tyres: Some(true), compound, causes: [Some(stint.cause), None] }
         } else if let Some(stint) = self.stints.values().find(|stint| goes_on(stint)) {
-            let stood = pass.stationary_ms.value().is_some();
-            if stood { Purpose { causes: [Some(stint.cause), None], ..unknown } } else { no_new_tyres(stint.cause) }
+            // The feed may have missed the change.
+            let is_stop_like = pass.stationary_ms.value().is_some() || pass.is_as_long_as_stops.value().is_some();
+            let causes = [Some(stint.cause), pass.is_as_long_as_stops.cause()];
+            if is_stop_like { Purpose { causes, ..unknown } } else { no_new_tyres(stint.cause) }
         } else if !self.stints.is_empty() && pass.stint_overdue.value().is_some() {
             Purpose { kind: PitPassKind::Stop, causes: [pass.stint_overdue.cause(), None], ..unknown }
         } else {
@@ -470,6 +476,7 @@ impl State {
         let Some(entered_at) = pass.entered_at() else { return };
         let braked_at = entered_at.plus(-braking_ms * 1_000);
         let neutralisation = self.field.slowed(entered_at);
+        let quick_stop = self.quick_stop();
         let (loss_ms, place) = (self.pit_loss_ms(), self.cars.get(driver_number).and_then(|car| newest(&car.positions, braked_at)));
         let predicted = match (loss_ms, place) {
             (Some(loss_ms), Some(place)) if neutralisation.is_none() => self.predict(driver_number, braked_at, place.value, loss_ms),
@@ -480,6 +487,9 @@ impl State {
         if let Some(found) = neutralisation {
             pass.neutralisation.take(Some(found.value), found.cause);
         }
+        if let Some((_, cause)) = quick_stop.filter(|(shortest_ms, _)| pass.lane_ms.value() >= Some(shortest_ms)) {
+            pass.is_as_long_as_stops.take(Some(true), cause);
+        }
         if let Some(place) = place {
             pass.position_before.take(Some(place.value), place.cause);
         }
@@ -488,6 +498,18 @@ impl State {
             pass.predicted_position.take(Some(predicted), cause);
             pass.predicted_loss_ms = loss_ms;
         }
+    }
+
+    /// The shortest time in the lane that can be a stop, ms, by the quick ones among the changes of tyres so far, and the record of one.
+    fn quick_stop(&self) -> Option<(i32, u64)> {
+        let passes = self.cars.iter().flat_map(|(_, car)| &car.passes);
+        let is_change =
+            |pass: &&Pass| pass.said.as_ref().is_some_and(|said| said.has_new_tyres == Some(true) && said.kind == PitPassKind::Stop);
+        let mut times: Vec<(i32, u64)> =
+            passes.filter(is_change).filter_map(|pass| pass.lane_ms.value().copied().zip(pass.lane_ms.cause())).collect();
+        times.sort_unstable();
+        let (lane_ms, cause) = times.get(times.len() / 4).copied().filter(|_| times.len() >= CHANGES_MIN)?;
+        Some((lane_ms - (STANDING_MIN / 1_000) as i32, cause))
     }
 
     /// Median loss of the stops measured so far.
@@ -1014,6 +1036,22 @@ mod tests {
         arrive(&mut bench, 100, Pit { stop_duration: Some(2.4), ..pass(4, 7, 100, Some(23.0)) });
         arrive(&mut bench, 280, stint_of(4, 1, (1, 9), "MEDIUM"));
         assert_eq!((last(&bench).kind, last(&bench).has_new_tyres), (PitPassKind::Unknown, None));
+    }
+
+    /// Spa 2025: official stops of which no stint tells.
+    #[test]
+    fn a_pass_as_long_as_the_stops_whose_stint_goes_on_may_have_been_one_and_a_short_one_was_not() {
+        for (lane, expected) in [(22.5, (PitPassKind::Unknown, None)), (18.0, (PitPassKind::Pass, Some(false)))] {
+            let mut bench = bench();
+            for car in 11..=15 {
+                arrive(&mut bench, 90, stint_of(car, 1, (1, 7), "MEDIUM"));
+                arrive(&mut bench, 95, pass(car, 7, 95, Some(23.0)));
+                arrive(&mut bench, 96, stint_of(car, 2, (8, 8), "HARD"));
+            }
+            arrive(&mut bench, 100, pass(4, 7, 100, Some(lane)));
+            arrive(&mut bench, 280, stint_of(4, 1, (1, 9), "MEDIUM"));
+            assert_eq!((last(&bench).kind, last(&bench).has_new_tyres), expected, "{lane} s");
+        }
     }
 
     #[test]

@@ -19,7 +19,9 @@
 //! * The age at the start is the first total of laps that the feed gives for the set (OpenF1 `tyre_age_at_start`): above 0 for a used one.
 //!   The age is that and the laps from the stint's first to its last so far. Both laps lag: a document comes up to 10 s after the line.
 //! * The set is that of the stint before when its compound is the same and its age goes on, or, if the ages tell something else, when the
-//!   telemetry shows that the car did not stand in the pit lane. Then the age goes on (the safety car through the pit lane: Fast-F1 #717).
+//!   telemetry shows that the car did not stand in the pit lane. Without telemetry the time in the lane tells: a stop takes some 5 s more
+//!   than driving through, so a pass [`STANDING_MIN`] shorter than the session's quick changes of compound was none (Spielberg 2023,
+//!   Montréal 2025). Then the age goes on (the safety car through the pit lane: Fast-F1 #717).
 //! * A feed that was itself joined late (OpenF1's recorder) counts from lap 1 until it learns of the lap: the car's laps leap. A stint that
 //!   it begins with that lap or before has an unknown beginning, and the age that it gives is that of the lap leapt to.
 //! * A lap number beyond what any car can have driven since the last lap known ([`Reach`]) is an error of the feed, or the laps between are
@@ -49,6 +51,13 @@ const LEAP_MIN: i32 = 3;
 /// Longest pass during which standing still tells of a change of tyres, µs: in a stopped race all cars stand.
 const PASS_MAX: i64 = 180 * Micros::SECOND;
 
+/// By how much a pass without a stop is shorter than a quick stop, µs: of 1,380 changes of compound in 2023 to 2025 one was 2.4 s and more
+/// shorter than its race's median, an error of the feed; passes behind a safety car are 3.3 to 6.3 s shorter.
+pub const STANDING_MIN: i64 = 2 * Micros::SECOND;
+
+/// Fewest changes of compound of which it can be told how long a quick stop takes: a quarter of them are shorter.
+pub const CHANGES_MIN: usize = 5;
+
 /// Passes further apart than this, µs, are two: no car can be twice in the pit lane meanwhile.
 const SAME_PASS: i64 = 10 * Micros::SECOND;
 
@@ -74,6 +83,8 @@ impl Default for StintsOperator {
 pub struct State {
     cars: ByDriver<Car>,
     reach: Reach,
+    /// How long a quick stop takes in the pit lane.
+    quick_stop: Option<LaneTime>,
     waits: bool,
     /// Whether laps were waited for in vain.
     has_waited: bool,
@@ -105,6 +116,13 @@ struct Pass {
     exited_at: Micros,
     /// Whether the car stood still; null when nothing tells.
     stood: Option<bool>,
+}
+
+/// A time in the pit lane, µs, and the record that told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct LaneTime {
+    lane_us: i64,
+    cause: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -206,7 +224,31 @@ impl StintState {
     }
 }
 
+impl Pass {
+    /// The time in the pit lane, unless the race was stopped meanwhile.
+    fn lane_time(&self) -> Option<LaneTime> {
+        let lane_us = self.exited_at.since(self.entered_at?);
+        (0..=PASS_MAX).contains(&lane_us).then_some(LaneTime { lane_us, cause: self.cause })
+    }
+}
+
 impl Car {
+    /// Times in the pit lane between two compounds: of passes that were stops.
+    fn changes_of_compound(&self) -> impl Iterator<Item = LaneTime> {
+        let compound = |stint: &StintState| stint.compound.value().copied();
+        let pairs = self.stints.values().zip(self.stints.values().skip(1));
+        pairs
+            .filter(move |(before, after)| compound(before).zip(compound(after)).is_some_and(|(before, after)| before != after))
+            .filter_map(|(_, after)| {
+                let on = |in_lap: i32| self.of_documents.get(&in_lap);
+                let start = after.start()?;
+                match (on(start - 1), on(start)) {
+                    (Some(pass), None) | (None, Some(pass)) => pass.lane_time(),
+                    _ => None,
+                }
+            })
+    }
+
     /// Whether all of the car's passes are known, so that a stint without one is spurious.
     const fn is_bounded(&self, has_waited: bool) -> bool {
         match self.first_lap {
@@ -335,11 +377,12 @@ impl State {
                 causes.extend([after.lap_start.cause(), pass(next).map(|(cause, _)| cause)]);
             }
             if let Some((before, reasons)) = said.last() {
-                let stood = pass(place).and_then(|(_, stood)| stood);
-                if goes_on(before, &fact, stint, stood, next) {
+                let seen = pass(place).and_then(|(_, stood)| stood);
+                let through = place.in_lap.filter(|_| seen.is_none()).and_then(|in_lap| self.drove_through(car, in_lap));
+                if goes_on(before, &fact, stint, seen.or(through.map(|_| false)), next) {
                     (fact.is_same_set, fact.tyre_age_at_start) = (true, before.tyre_age.or(fact.tyre_age_at_start));
                     fact.tyre_age = age(&fact);
-                    causes.extend(reasons.iter().copied().map(Some));
+                    causes.extend(reasons.iter().copied().map(Some).chain([through]));
                 }
             }
             said.push((fact, in_order(causes)));
@@ -347,8 +390,34 @@ impl State {
         said
     }
 
-    /// Says what changed of the car's stints, and takes back what proved wrong.
+    /// How long a quick stop takes, once enough changes of compound tell.
+    fn quick_stop(&self) -> Option<LaneTime> {
+        let mut changes: Vec<LaneTime> = self.cars.iter().flat_map(|(_, car)| car.changes_of_compound()).collect();
+        changes.sort_unstable();
+        changes.get(changes.len() / 4).copied().filter(|_| changes.len() >= CHANGES_MIN)
+    }
+
+    /// The record by which a pass was too short for a stop, if it was.
+    fn drove_through(&self, car: &Car, in_lap: i32) -> Option<u64> {
+        let (lane, quick_stop) = car.of_documents.get(&in_lap)?.lane_time().zip(self.quick_stop)?;
+        (lane.lane_us < quick_stop.lane_us - STANDING_MIN).then_some(quick_stop.cause)
+    }
+
+    /// Says what changed of the car's stints; of all cars' when it has become known otherwise how long a stop takes.
     fn say(&mut self, driver_number: i32, context: &mut Context<'_, facts::Stint>) {
+        let quick_stop = self.quick_stop();
+        let is_news = std::mem::replace(&mut self.quick_stop, quick_stop) != quick_stop;
+        self.say_car(driver_number, context);
+        if is_news {
+            let others: Vec<i32> = self.cars.iter().map(|(other, _)| other).filter(|other| *other != driver_number).collect();
+            for other in others {
+                self.say_car(other, context);
+            }
+        }
+    }
+
+    /// Says what changed of the car's stints, and takes back what proved wrong.
+    fn say_car(&mut self, driver_number: i32, context: &mut Context<'_, facts::Stint>) {
         let said = self.facts(driver_number);
         let Some(car) = self.cars.get_mut(driver_number) else { return };
         let believed: BTreeSet<i32> = said.iter().map(|(fact, _)| fact.stint_number).collect();
@@ -753,6 +822,62 @@ mod tests {
             let stint = &standing(&bench)[&2];
             assert_eq!((stint.is_same_set, stint.tyre_age_at_start, stint.tyre_age), expected, "{standing_s} s");
         }
+    }
+
+    /// Five cars change from MEDIUM to HARD on lap 20 in 23 s each.
+    fn five_stops(bench: &mut Bench) {
+        for car in 2..=6 {
+            let of = |number: i32, laps: (i32, i32), name: &str| {
+                let (lap_start, lap_end) = (Some(laps.0), Some(laps.1));
+                Sample::from(Stint { lap_start, lap_end, compound: Some(name.into()), tyre_age_at_start: Some(0), ..stint(car, number) })
+            };
+            let second = 1_700 + i64::from(car);
+            bench.arrive(second * 1_000, of(1, (1, 20), "MEDIUM"));
+            bench.arrive(second * 1_000, Sample::from(Pit { lane_duration: Some(23.0), ..pit(car, 20, at_ms(second * 1_000)) }));
+            bench.arrive(second * 1_000, of(2, (21, 21), "HARD"));
+        }
+    }
+
+    /// Montréal 2025, with ages of 0 behind the safety car.
+    #[test]
+    fn a_pass_too_short_for_a_stop_keeps_the_set_whatever_age_the_feed_gives() {
+        for (lane_duration, is_same_set) in [(18.2, true), (22.0, false)] {
+            let mut bench = with_laps();
+            for lap_number in 1..=25 {
+                bench.arrive(i64::from(lap_number) * 80_000 - 80_000, begins(lap_number, false));
+                if lap_number == 22 {
+                    five_stops(&mut bench);
+                }
+            }
+            bench.arrive(1_980_000, Sample::from(version(1, Some((1, 25)), Some("HARD"), Some(0))));
+            bench.arrive(2_000_000, Sample::from(Pit { lane_duration: Some(lane_duration), ..pit(1, 25, at_ms(2_000_000)) }));
+            bench.arrive(2_001_000, Sample::from(version(2, Some((26, 26)), Some("HARD"), Some(0))));
+            let said = standing(&bench);
+            assert_eq!(
+                (said[&2].is_same_set, said[&2].tyre_age),
+                (is_same_set, Some(if is_same_set { 26 } else { 1 })),
+                "{lane_duration} s"
+            );
+        }
+    }
+
+    /// Spielberg 2023: the field went through the pit lane before anybody had stopped.
+    #[test]
+    fn a_short_pass_is_told_from_a_stop_once_enough_cars_have_changed_compounds() {
+        let mut bench = with_laps();
+        bench.arrive(0, begins(1, false));
+        bench.arrive(80_000, begins(2, false));
+        bench.arrive(100_000, Sample::from(version(1, Some((1, 2)), Some("HARD"), Some(0))));
+        bench.arrive(180_000, Sample::from(Pit { lane_duration: Some(16.4), ..pit(1, 2, at_ms(180_000)) }));
+        bench.arrive(181_000, Sample::from(version(2, Some((3, 3)), Some("HARD"), Some(0))));
+        assert!(!standing(&bench)[&2].is_same_set);
+        for lap_number in 3..=22 {
+            bench.arrive(i64::from(lap_number) * 80_000 - 80_000, begins(lap_number, false));
+        }
+        five_stops(&mut bench);
+        let (header, fact) = bench.facts::<facts::Stint>().into_iter().rfind(|(_, fact)| fact.driver_number == 1).unwrap();
+        assert_eq!((fact.stint_number, fact.is_same_set, fact.tyre_age_at_start), (2, true, Some(2)));
+        assert!(header.supersedes.is_some() && !header.causes.is_empty());
     }
 
     /// Melbourne, with a drive-through on lap 10 and a stop on lap 11, and the other way round elsewhere.

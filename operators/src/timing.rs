@@ -9,8 +9,9 @@
 //! * Best lap: the shortest of those that can be a best, which a race's lap 1, outside races a lap out of or into the pit lane, and laps
 //!   begun after the end cannot (as in [`laps`](crate::laps)). Each segment of qualifying starts afresh. A time taken back gives way to the
 //!   next best.
-//! * Tyres: those of the newest stint. A stint's document can lag by a lap and more, so from the car's last lap out of the pit lane on the
-//!   tyres are not known until a stint reaches that lap.
+//! * Tyres: those of the newest stint. A stint's document can lag by a lap and more, and the feed goes on with the stint before meanwhile,
+//!   so from the car's last lap out of the pit lane on the tyres are not known until a stint begins with it, or one from before is still
+//!   gone on with [`LAPS_GONE_ON`] laps later.
 //! * Stops: passes through the pit lane, as [`pit_stops`](crate::pit_stops) tells them apart: two on one lap are two and one sent again is
 //!   one. A drive-through is a pass as well.
 //! * A session is a race when race control counts its laps or gaps are sent: OpenF1 does neither elsewhere. Only a race's cars stop,
@@ -52,6 +53,9 @@ use crate::presence::{Heard, Presence, PresenceRules};
 
 /// The timer at which a car that has not finished has had a lap to do so; the others are those of car numbers.
 const FINISH_TIMER: u64 = 0;
+
+/// Laps after the one out of the pit lane with which a stint from before must be gone on with to be the newest.
+const LAPS_GONE_ON: i32 = 2;
 
 /// Joins the tower's rows.
 #[derive(Debug, Clone, Copy)]
@@ -270,8 +274,9 @@ impl Car {
         let Some(stint) = self.stint() else { return (None, None) };
         let out_lap = self.lap.as_ref().filter(|lap| lap.is_pit_out_lap).map(|lap| lap.lap_number);
         let out_lap = out_lap.max(self.pit_passes.last().map(|(in_lap, _)| in_lap + 1));
-        let is_before = |of_stint: Option<i32>| of_stint.is_some_and(|number| Some(number) < out_lap);
-        let has_new_tyres = is_before(stint.lap_start) && is_before(stint.lap_end);
+        let is_before = |of_stint: Option<i32>, lap: Option<i32>| of_stint.is_some_and(|number| Some(number) < lap);
+        let gone_on = out_lap.map(|out_lap| out_lap + LAPS_GONE_ON);
+        let has_new_tyres = is_before(stint.lap_start, out_lap) && is_before(stint.lap_end, gone_on);
         if has_new_tyres { (None, None) } else { (Some(stint.compound), stint.tyre_age) }
     }
 
@@ -934,6 +939,22 @@ mod tests {
         }
         bench.arrive(160_000, tyres(2, "HARD", 9, 9));
         assert_eq!((row(&bench, 1).compound, row(&bench, 1).stint_number), (Some(Compound::Hard), Some(2)));
+    }
+
+    /// Abu Dhabi 2025: the feed goes on with the old stint until it learns of the new one.
+    #[test]
+    fn a_stint_that_is_gone_on_with_for_a_lap_after_the_pit_lane_does_not_tell_the_tyres() {
+        let soft = |last| {
+            let (lap_start, lap_end) = (Some(1), Some(last));
+            Sample::from(raw::Stint { lap_start, lap_end, compound: Some("SOFT".into()), tyre_age_at_start: Some(0), ..stint(1, 1) })
+        };
+        let mut bench = play([(0, Sample::from(begins(1, 8, 0))), (10, soft(8)), (76_000, Sample::from(pit(1, 8, at_ms(76_000))))]);
+        for (lap_number, expected) in [(9, None), (10, None), (11, Some(Compound::Soft))] {
+            let start = i64::from(lap_number - 8) * 75_000 + 2_000;
+            bench.arrive(start, Sample::from(begins(1, lap_number, start)));
+            bench.arrive(start, soft(lap_number));
+            assert_eq!(row(&bench, 1).compound, expected, "lap {lap_number}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //!   penalty, once [`RaceEventsOperator::quiet_stops`] are known.
 //! * Battle: one that begins between cars of the first [`RaceEventsOperator::battle_places`], or that ends with a pass. The others stand in
 //!   [`battles`](crate::battles).
+//! * Penalty: withdrawn when race control corrects, converts or takes it back; served, it was one.
 //! * Disqualification: race control's message, or the published result's, whichever comes first, once for each car. It is withdrawn when
 //!   the result no longer says so.
 //!
@@ -541,6 +542,15 @@ impl Handle<TrackStatus> for RaceEventsOperator {
 impl Handle<RaceControlMessage> for RaceEventsOperator {
     fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, RaceEvent>) {
         state.race.is_race |= message.lap_number.is_some();
+        // A penalty that is replaced or taken back is none any more; one that is served was one.
+        if let Some(number) = message.concerned_message.filter(|_| message.kind != MessageKind::PenaltyServed) {
+            state.told.take_back(EventKind::Penalty, Ground::Message(number), context);
+        }
+        if message.kind == MessageKind::Reinstated {
+            for &driver_number in &message.driver_numbers {
+                state.told.take_back(EventKind::Disqualified, Ground::Car(driver_number), context);
+            }
+        }
         let kind = match message.kind {
             MessageKind::LapDeleted => EventKind::LapDeleted,
             MessageKind::LapReinstated => EventKind::LapReinstated,
@@ -1331,6 +1341,25 @@ mod tests {
         assert_eq!(priorities, [2, 2]);
         bench.arrive(300_000, result(44, false));
         assert_eq!(all(&bench)[2..], [disqualified(44, true)]);
+    }
+
+    #[test]
+    fn a_penalty_that_is_corrected_and_a_disqualification_that_is_undone_are_withdrawn_and_a_penalty_served_is_not() {
+        let mut bench = race();
+        let words = [
+            "FIA STEWARDS: 10 SECOND TIME PENALTY FOR CAR 44 (HAM) - CAUSING A COLLISION",
+            "FIA STEWARDS: CORRECTION: 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - CAUSING A COLLISION",
+            "FIA STEWARDS: PENALTY SERVED - 5 SECOND TIME PENALTY FOR CAR 44 (HAM) - CAUSING A COLLISION",
+            "FIA STEWARDS: CAR 16 (LEC) DISQUALIFIED - TECHNICAL INFRINGEMENT",
+            "FIA STEWARDS: CAR 16 (LEC) REINSTATED",
+        ];
+        for (ms, words) in (100_000..).step_by(60_000).zip(words) {
+            bench.arrive(ms, message(ms, "Other", words, Some(10)));
+        }
+        use EventKind::{Disqualified, Penalty, PenaltyServed};
+        let said = [(Penalty, 44, false), (Penalty, 44, true), (Penalty, 44, false), (PenaltyServed, 44, false)];
+        let said = said.into_iter().chain([(Disqualified, 16, false), (Disqualified, 16, true)]);
+        assert_eq!(all(&bench), said.map(|(kind, car, is_withdrawn)| (kind, vec![car], is_withdrawn)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -13,14 +13,16 @@ use pitwall_edge::message::SessionName;
 use pitwall_edge::reader::Cause;
 use pitwall_embedded::data::{DataDirectory, EmbeddedError};
 use pitwall_embedded::log::{CataloguedSession, EmbeddedLog};
+use pitwall_embedded::store::EmbeddedStore;
 use pitwall_engine::facts::FactBatch;
 use pitwall_engine::graph::Graph;
 use pitwall_engine::hash::RunningHash;
 use pitwall_engine::ledger::Chain;
 use pitwall_engine::limits::Limits;
-use pitwall_engine::log::EventLog;
+use pitwall_engine::log::{EventLog, StateStore};
 use pitwall_engine::session::{Output, Session};
-use pitwall_schemas::facts::FactBody;
+use pitwall_schemas::codec::{Avro, Fact, Reader};
+use pitwall_schemas::facts::{Completeness, FactBody, Subject};
 use pitwall_schemas::log::{Keyframe, LedgerBlock};
 use pitwall_schemas::moment::{Bound, Clock, Moment, NoSuchMoment};
 use pitwall_schemas::raw::Sample;
@@ -49,14 +51,14 @@ pub(crate) struct LoggedSession {
 }
 
 impl LoggedSession {
-    /// Opens a session of the data directory `path`: the one of this number, or the one whose newest record came last.
+    /// Opens a session of the data directory `path`: the one of this number, or the one latest by its own time.
     pub(crate) fn open(path: &Path, name: SessionName, settings: &Settings) -> Result<Self> {
         let kinds = pitwall_operators::graph(&settings.limits)?.kinds().to_vec();
-        let log = DataDirectory::open(path, &kinds, settings.data.clone())?.log;
+        let DataDirectory { log, mut store, .. } = DataDirectory::open(path, &kinds, settings.data.clone())?;
         let sessions = log.catalogue()?;
         let found = match name {
             SessionName::Key(session_key) => sessions.iter().find(|session| session.session_key == session_key),
-            SessionName::Latest => sessions.iter().max_by_key(|session| session.head.known_at),
+            SessionName::Latest => latest(&sessions, &mut store)?,
         };
         let Some(&session) = found else {
             let held: Vec<String> = sessions.iter().map(|session| session.session_key.to_string()).collect();
@@ -266,6 +268,29 @@ pub(crate) fn records(log: &EmbeddedLog, session_key: i32, seqs: &[u64]) -> Resu
         }
     }
     Ok(causes)
+}
+
+/// The session latest by its own time; one that was called off only when there is no other.
+fn latest<'a>(sessions: &'a [CataloguedSession], store: &mut EmbeddedStore) -> Result<Option<&'a CataloguedSession>> {
+    let mut latest = None;
+    for session in sessions {
+        let rank = (!is_cancelled(session, store)?, session.head.known_at, session.session_key);
+        if latest.as_ref().is_none_or(|(highest, _)| rank > *highest) {
+            latest = Some((rank, session));
+        }
+    }
+    Ok(latest.map(|(_, session)| session))
+}
+
+fn is_cancelled(session: &CataloguedSession, store: &mut EmbeddedStore) -> Result<bool> {
+    for fact in store.latest(session.session_key, session.head.epoch, Completeness::KIND, u64::MAX)? {
+        let mut reader = Reader::new(&fact.bytes);
+        let (_, completeness) = (FactHeader::decode(&mut reader)?, Completeness::decode(&mut reader)?);
+        if completeness.subject == Subject::Session {
+            return Ok(completeness.is_missing);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a session's arrival times were observed, as its first fact says.

@@ -107,6 +107,25 @@ fn samples(told: &str) -> usize {
 }
 
 #[test]
+fn the_latest_session_of_a_data_directory_is_not_one_that_was_called_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for (session_key, year, is_cancelled) in [(1, 2024, false), (2, 2025, true)] {
+        let received_at = format!("{year}-05-19T13:00:00Z");
+        let document = serde_json::json!({"meeting_key": 1, "session_key": session_key, "year": year, "is_cancelled": is_cancelled});
+        let line = serde_json::json!({"collection": "sessions", "received_at": received_at, "doc": document});
+        let [stream, archive] = ["stream.jsonl", "session.avro"].map(|name| folder.path().join(name));
+        std::fs::write(&stream, format!("{line}\n")).unwrap();
+        told(&["import", stream.to_str().unwrap(), "--out", archive.to_str().unwrap()]);
+        let demo = Demo::replay(&archive, session_key, &data, &["--speed", "inf"]);
+        demo.wait_for("the end of the session", |session| session["state"] == "COMPLETE");
+        demo.kill();
+    }
+    let tower = told(&["state", data.to_str().unwrap(), "--at", "seq:0", "--format", "json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&tower).unwrap()["session"], 1);
+}
+
+#[test]
 fn a_port_in_use_is_said_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

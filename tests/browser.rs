@@ -352,7 +352,7 @@ async fn every_panel_of_a_race_equals_the_api_now_and_looking_back() {
     let shown = tower_when(&browser, "twenty cars in the tower", |shown| shown.rows.len() == 20).await;
     let now = assert_panels_equal_the_api(&browser, &demo, "").await;
     // The feed's order and the crossings first differ on lap 52.
-    for (channel, rows) in now.iter().filter(|(channel, _)| *channel != "position_check") {
+    for (channel, rows) in now.iter().filter(|(channel, _)| **channel != "position_check") {
         assert!(*rows > 0, "nothing is told of {channel}: {now:?}");
     }
     eventually(&browser, "return document.querySelector('#weather').textContent.includes('°C');", &Value::Bool(true)).await;

@@ -101,6 +101,12 @@ impl<O> Context<'_, O> {
         self.turn.causes(self.causes)
     }
 
+    /// The newest ledger record that the event came from; in a timer, the record it fires before.
+    #[must_use]
+    pub fn newest_cause(&self) -> u64 {
+        self.causes().last().copied().unwrap_or(self.turn.seq)
+    }
+
     /// Whether the event being taken is one that its operator takes back: it repeats what has proved wrong, and nothing takes its place.
     #[must_use]
     pub const fn is_withdrawn(&self) -> bool {

@@ -260,11 +260,6 @@ impl State {
     }
 }
 
-/// The newest ledger record the event came from.
-fn newest_cause(context: &Context<'_, Battle>) -> u64 {
-    context.causes().last().copied().unwrap_or(context.seq())
-}
-
 impl Operator for BattlesOperator {
     const NAME: &'static str = "battles";
     const VERSION: u32 = 2;
@@ -298,7 +293,7 @@ impl Handle<Gap> for BattlesOperator {
     fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, Battle>) {
         state.cars.entry(gap.driver_number).laps_behind = gap.laps_behind;
         if let Some(interval_ms) = gap.interval_ms {
-            let measurement = Measurement { at: context.event_time(), interval_ms, cause: newest_cause(context) };
+            let measurement = Measurement { at: context.event_time(), interval_ms, cause: context.newest_cause() };
             state.measure(self, gap.driver_number, measurement, context);
         }
     }
@@ -552,10 +547,8 @@ mod tests {
         assert_eq!(facts[2].0.supersedes, Some(facts[1].0.fact_seq));
     }
 
-    #[test]
-    fn that_a_battle_ended_with_a_retirement_is_a_correction() {
-        let mut bench = battle();
-        order(&mut bench, 1_022, &[4, 1, 16]);
+    /// Cars 4 and 16 begin three laps more, and car 1 none.
+    fn others_go_on(bench: &mut Bench) {
         for lap_number in 11..=13 {
             let second = 1_000 + 80 * i64::from(lap_number - 10);
             for driver_number in [4, 16] {
@@ -563,6 +556,13 @@ mod tests {
                 bench.arrive(second * 1_000, Sample::from(begun));
             }
         }
+    }
+
+    #[test]
+    fn that_a_battle_ended_with_a_retirement_is_a_correction() {
+        let mut bench = battle();
+        order(&mut bench, 1_022, &[4, 1, 16]);
+        others_go_on(&mut bench);
         assert_eq!(last(&bench).end, Some(BattleEnd::Retirement));
     }
 
@@ -585,13 +585,7 @@ mod tests {
     fn a_battle_that_ended_with_a_retirement_ended_with_a_pass_when_the_car_goes_on() {
         let mut bench = battle();
         order(&mut bench, 1_022, &[4, 1, 16]);
-        for lap_number in 11..=13 {
-            let second = 1_000 + 80 * i64::from(lap_number - 10);
-            for driver_number in [4, 16] {
-                let begun = raw::Lap { date_start: Some(at_ms(second * 1_000)), ..lap(driver_number, lap_number) };
-                bench.arrive(second * 1_000, Sample::from(begun));
-            }
-        }
+        others_go_on(&mut bench);
         let begun = raw::Lap { date_start: Some(at_ms(1_250_000)), ..lap(1, 11) };
         bench.arrive(1_250_000, Sample::from(begun));
         let ends: Vec<_> = facts(&bench).into_iter().filter_map(|fact| fact.end).collect();

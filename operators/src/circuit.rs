@@ -19,7 +19,7 @@ use pitwall_schemas::raw::Location;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::AHEAD_OF_ARRIVAL_MAX;
+use crate::known::is_ahead;
 
 /// Points of one path. A path that has more is begun again; the longest circuit needs 470.
 const POINTS_MAX: usize = 1_000;
@@ -224,7 +224,7 @@ impl Handle<Location> for CircuitOperator {
             return;
         }
         let (Some(x), Some(y)) = (sample.x_reading(), sample.y_reading()) else { return };
-        if sample.date.since(context.now()) > AHEAD_OF_ARRIVAL_MAX {
+        if is_ahead(sample.date, context.now()) {
             return;
         }
         let path = state.paths.entry(sample.driver_number);

@@ -191,7 +191,7 @@ impl Handle<Lap> for DegradationOperator {
         let time_ms = lap.lap_ms.filter(|_| is_lap && lap.is_accurate);
         if car.laps.get(&lap_number).map(|(time_ms, _)| *time_ms) != time_ms {
             has_changed = true;
-            let cause = context.causes().last().copied().unwrap_or(context.seq());
+            let cause = context.newest_cause();
             match time_ms {
                 Some(time_ms) => car.laps.insert(lap_number, (time_ms, cause)),
                 None => car.laps.remove(&lap_number),
@@ -206,7 +206,7 @@ impl Handle<Lap> for DegradationOperator {
 impl Handle<Stint> for DegradationOperator {
     fn apply(&self, state: &mut State, stint: &Stint, context: &mut Context<'_, Degradation>) {
         let Stint { driver_number, stint_number: number, lap_start, lap_end, compound, .. } = *stint;
-        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        let cause = context.newest_cause();
         let car = state.cars.entry(driver_number);
         // A stint whose beginning is unknown, as after a late join, has all laps if those before it began as far back.
         let is_first_known = car.stints.range(..number).all(|(_, before)| before.lap_start == 0);

@@ -4,7 +4,7 @@
 //! of a value is the first version that gave it as it is now.
 
 use pitwall_engine::Micros;
-pub use pitwall_engine::sequencer::AHEAD_OF_ARRIVAL_MAX;
+use pitwall_engine::sequencer::AHEAD_OF_ARRIVAL_MAX;
 use serde::{Deserialize, Serialize};
 
 /// A value that is unknown at first, and the ledger record that gave it.
@@ -45,6 +45,12 @@ impl<T: PartialEq> Known<T> {
     }
 }
 
+/// Whether `date` lies so far after the arrival `now` that it is an error of the feed.
+#[must_use]
+pub const fn is_ahead(date: Micros, now: Micros) -> bool {
+    date.since(now) > AHEAD_OF_ARRIVAL_MAX
+}
+
 /// Which version of a document is the newest that was taken: the test that every operator uses to tell news from what is sent again.
 ///
 /// * Of two versions with an `_id` the higher is the newer (OpenF1).
@@ -69,7 +75,7 @@ impl Version {
 
     /// Takes a reading of `date` that arrived at `now`, and tells whether it is as new as the newest or newer: by date, then by `_id`.
     pub fn take_dated(&mut self, date: Micros, id: Option<i64>, now: Micros) -> bool {
-        if date.since(now) > AHEAD_OF_ARRIVAL_MAX {
+        if is_ahead(date, now) {
             return true;
         }
         if Some(date) < self.date {

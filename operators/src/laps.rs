@@ -75,7 +75,7 @@ use self::deletions::Deletion;
 use self::lap_state::{LAP, LapState, SECTOR_1, SECTOR_2, SECTOR_3, Told, times};
 use self::rules::Rules;
 use crate::by_driver::ByDriver;
-use crate::known::{AHEAD_OF_ARRIVAL_MAX, Known};
+use crate::known::{Known, is_ahead};
 
 /// A start told this long after it, µs, comes with the snapshot of a join in mid-race: the lap under way then is not lap 1.
 const START_TOLD_AFTER_MAX: i64 = 180 * Micros::SECOND;
@@ -490,7 +490,7 @@ impl Handle<Lap> for LapsOperator {
             return context.reject(reason);
         }
         let (driver_number, now) = (document.driver_number, context.now());
-        let start = document.date_start.filter(|start| start.since(now) <= AHEAD_OF_ARRIVAL_MAX);
+        let start = document.date_start.filter(|start| !is_ahead(*start, now));
         state.rules.set(self);
         state.count_laps(document, start, context);
         let lap_number = document.lap_number + state.count.offset;

@@ -14,6 +14,7 @@ pub mod drivers;
 pub mod estimated_laps;
 pub mod estimated_order;
 pub mod gaps;
+pub mod history;
 pub mod known;
 pub mod laps;
 mod left_over;

@@ -40,6 +40,7 @@ use pitwall_schemas::facts::{
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::history::keep;
 use crate::known::in_order;
 use crate::pit_stops::neutralisation;
 
@@ -531,18 +532,6 @@ fn is_pit_lane_start(message: &RaceControlMessage) -> bool {
     (names("FROM THE PIT LANE") || names("FROM PIT LANE") || names("PIT LANE START")) && names("START")
 }
 
-fn keep<T>(queue: &mut VecDeque<T>, value: T, values_max: usize) {
-    if queue.len() >= values_max {
-        queue.pop_front();
-    }
-    queue.push_back(value);
-}
-
-/// The newest ledger record the event came from.
-fn newest_cause(context: &Context<'_, Overtake>) -> u64 {
-    context.causes().last().copied().unwrap_or(context.seq())
-}
-
 impl Operator for OvertakesOperator {
     const NAME: &'static str = "overtakes";
     const VERSION: u32 = 3;
@@ -566,7 +555,7 @@ impl Operator for OvertakesOperator {
 impl Handle<Position> for OvertakesOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Overtake>) {
         let Position { driver_number, position: to, previous_position: from, cars, disputed, .. } = *position;
-        let disputed = disputed.then(|| newest_cause(context));
+        let disputed = disputed.then(|| context.newest_cause());
         if state.place(driver_number) == Some(to) {
             state.dispute(driver_number, disputed);
             return state.say_of(driver_number, self, context);
@@ -586,7 +575,7 @@ impl Handle<Position> for OvertakesOperator {
 impl Handle<PitStop> for OvertakesOperator {
     fn apply(&self, state: &mut State, stop: &PitStop, context: &mut Context<'_, Overtake>) {
         let PitStop { driver_number, lap_number, pass, kind, entered_at, exited_at, .. } = *stop;
-        let pass = Pass { key: (lap_number, pass), entered_at, exited_at, kind, cause: newest_cause(context) };
+        let pass = Pass { key: (lap_number, pass), entered_at, exited_at, kind, cause: context.newest_cause() };
         let passes = &mut state.cars.entry(driver_number).passes;
         match passes.iter_mut().find(|known| known.key == pass.key) {
             _ if context.is_withdrawn() => passes.retain(|known| known.key != pass.key),
@@ -605,7 +594,7 @@ impl Handle<TrackStatus> for OvertakesOperator {
         race.has_begun |= status.session == SessionState::Started;
         race.finished_at = race.finished_at.or(Some(context.event_time())).filter(|_| status.session == SessionState::Finished);
         let value = neutralisation(status.status);
-        let cause = newest_cause(context);
+        let cause = context.newest_cause();
         if race.slowed.map(|(slowed, _)| slowed) != Some(value) {
             race.slowed = Some((value, cause)).filter(|_| value != Neutralisation::None);
         }
@@ -633,7 +622,7 @@ impl Handle<Lap> for OvertakesOperator {
         let (took_part, was_from_pit_lane) = (car.takes_part(), race.pit_lane_start(car).is_some());
         if lap.lap_number == 1 {
             race.marks_pit_lane_starts |= !lap.is_pit_out_lap;
-            car.lap_1_out_of_pit_lane = lap.is_pit_out_lap.then(|| newest_cause(context));
+            car.lap_1_out_of_pit_lane = lap.is_pit_out_lap.then(|| context.newest_cause());
         }
         let is_of_now = car.lap_number.is_none_or(|newest| newest <= lap.lap_number);
         if is_of_now && car.lap_number != Some(lap.lap_number) {
@@ -673,7 +662,7 @@ impl Handle<Gap> for OvertakesOperator {
 
 impl Handle<Timing> for OvertakesOperator {
     fn apply(&self, state: &mut State, row: &Timing, context: &mut Context<'_, Overtake>) {
-        let (now, cause) = (context.event_time(), newest_cause(context));
+        let (now, cause) = (context.event_time(), context.newest_cause());
         let car = state.cars.entry(row.driver_number);
         car.has_finished = row.state == CarState::Finished;
         let (was_retired, was_absent) = (car.retired.is_some(), car.absent.is_some());
@@ -694,7 +683,7 @@ impl Handle<RaceControlMessage> for OvertakesOperator {
         state.race.is_race |= message.lap_number.is_some();
         let is_penalty = matches!(message.kind, MessageKind::Penalty | MessageKind::Disqualified);
         let (is_off_track, is_pit_lane_start) = (is_off_track(message), is_pit_lane_start(message));
-        let (at, cause) = (context.event_time(), newest_cause(context));
+        let (at, cause) = (context.event_time(), context.newest_cause());
         if !(is_penalty || is_off_track || is_pit_lane_start) {
             return;
         }

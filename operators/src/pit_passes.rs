@@ -178,7 +178,7 @@ impl Handle<Telemetry> for PitPassesOperator {
             return;
         }
         let car = state.cars.entry(packet.driver_number);
-        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        let cause = context.newest_cause();
         for row in &packet.samples {
             if let Some(speed) = row.speed
                 && self.take(car, row.date, speed, cause)

@@ -48,6 +48,7 @@ use pitwall_schemas::shared::Compound;
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::history::{At, keep, newest};
 use crate::known::{Known, Version, in_order};
 use crate::reach::Reach;
 use crate::stints::{CHANGES_MIN, STANDING_MIN};
@@ -140,14 +141,6 @@ impl Field {
     fn stopped(&self, start: Micros, end: Micros) -> Option<u64> {
         self.during(start, end).find(|entry| entry.value == Neutralisation::RedFlag).map(|entry| entry.cause)
     }
-}
-
-/// A value from a moment on, and the ledger record that gave it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct At<T> {
-    at: Micros,
-    value: T,
-    cause: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -325,7 +318,7 @@ impl Car {
         let first = self.stints.keys().next().copied();
         let changes = self.stints.iter().filter(|(number, stint)| Some(**number) != first && !stint.is_same_set);
         let changes: BTreeMap<i32, KnownStint> = changes.filter_map(|(_, stint)| Some((stint.lap_start? - 1, *stint))).collect();
-        let reason = newest_cause(context);
+        let reason = context.newest_cause();
         self.passes.retain_mut(|pass| {
             let is_borne_out = pass.is_told_by_laps || !field.tells_of_passes;
             let stays = !pass.is_presumed || (is_borne_out && changes.contains_key(&pass.lap_number));
@@ -546,18 +539,6 @@ impl State {
     }
 }
 
-/// What held at `moment`.
-fn newest<T: Copy>(history: &VecDeque<At<T>>, moment: Micros) -> Option<At<T>> {
-    history.iter().rev().find(|entry| entry.at <= moment).copied()
-}
-
-fn keep<T>(history: &mut VecDeque<At<T>>, entry: At<T>, entries_max: usize) {
-    if history.len() >= entries_max {
-        history.pop_front();
-    }
-    history.push_back(entry);
-}
-
 /// What a track status means for the whole field.
 #[must_use]
 pub const fn neutralisation(status: Status) -> Neutralisation {
@@ -636,7 +617,7 @@ impl Handle<Pit> for PitStopsOperator {
 impl Handle<RaceControlMessage> for PitStopsOperator {
     fn apply(&self, state: &mut State, message: &RaceControlMessage, context: &mut Context<'_, PitStop>) {
         let Some(value) = penalty(message) else { return };
-        let (at, cause) = (context.event_time(), newest_cause(context));
+        let (at, cause) = (context.event_time(), context.newest_cause());
         for &driver_number in &message.driver_numbers {
             let car = state.cars.entry(driver_number);
             if car.penalties.len() >= PENALTIES_MAX {
@@ -654,7 +635,7 @@ impl Handle<TrackStatus> for PitStopsOperator {
         state.field.is_race |= status.lap_number.is_some();
         let value = neutralisation(status.status);
         if state.field.neutralisations.back().is_none_or(|newest| newest.value != value) {
-            keep(&mut state.field.neutralisations, At { at: context.event_time(), value, cause: newest_cause(context) }, STATUSES_MAX);
+            keep(&mut state.field.neutralisations, At { at: context.event_time(), value, cause: context.newest_cause() }, STATUSES_MAX);
         }
     }
 }
@@ -666,7 +647,7 @@ impl Handle<Stint> for PitStopsOperator {
         if context.is_withdrawn() {
             car.stints.remove(&stint_number);
         } else {
-            car.stints.insert(stint_number, KnownStint { compound, lap_start, lap_end, is_same_set, cause: newest_cause(context) });
+            car.stints.insert(stint_number, KnownStint { compound, lap_start, lap_end, is_same_set, cause: context.newest_cause() });
             if state.reach != Reach::default() {
                 state.reach.take(lap_end.unwrap_or(0), context.now());
             }
@@ -684,7 +665,7 @@ impl Handle<Lap> for PitStopsOperator {
         state.reach.take(lap.lap_number, context.now());
         if lap.lap_number > state.leaders_lap {
             state.leaders_lap = lap.lap_number;
-            let cause = newest_cause(context);
+            let cause = context.newest_cause();
             for (driver_number, car) in state.cars.iter_mut() {
                 if car.miss_stint(lap.lap_number, self.laps_missed_max, cause) {
                     car.say(driver_number, context);
@@ -695,7 +676,7 @@ impl Handle<Lap> for PitStopsOperator {
         let car = cars.entry(lap.driver_number);
         let Lap { started_at, lap_ms, is_pit_out_lap, is_pit_in_lap, .. } = *lap;
         field.tells_of_passes |= is_pit_in_lap || (is_pit_out_lap && lap.lap_number > 1);
-        let timed = TimedLap { started_at, lap_ms, is_pit_out_lap, is_pit_in_lap, cause: newest_cause(context) };
+        let timed = TimedLap { started_at, lap_ms, is_pit_out_lap, is_pit_in_lap, cause: context.newest_cause() };
         let is_new = car.laps.insert(lap.lap_number, timed).is_none();
         if car.laps.len() > LAPS_MAX {
             car.laps.pop_first();
@@ -720,14 +701,14 @@ impl Handle<Lap> for PitStopsOperator {
 
 impl Handle<Position> for PitStopsOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, PitStop>) {
-        let entry = At { at: context.event_time(), value: position.position, cause: newest_cause(context) };
+        let entry = At { at: context.event_time(), value: position.position, cause: context.newest_cause() };
         keep(&mut state.cars.entry(position.driver_number).positions, entry, HISTORY_MAX);
     }
 }
 
 impl Handle<Gap> for PitStopsOperator {
     fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, PitStop>) {
-        let (at, cause) = (context.event_time(), newest_cause(context));
+        let (at, cause) = (context.event_time(), context.newest_cause());
         state.field.is_race = true;
         let car = state.cars.entry(gap.driver_number);
         keep(&mut car.gaps, At { at, value: gap.gap_ms, cause }, HISTORY_MAX);
@@ -743,11 +724,6 @@ impl Handle<Gap> for PitStopsOperator {
         pass.interval_after_ms.take(gap.interval_ms, cause);
         car.say(gap.driver_number, context);
     }
-}
-
-/// The newest ledger record the event came from.
-fn newest_cause(context: &Context<'_, PitStop>) -> u64 {
-    context.causes().last().copied().unwrap_or(context.seq())
 }
 
 #[cfg(test)]

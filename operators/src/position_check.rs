@@ -150,7 +150,7 @@ impl Operator for PositionCheckOperator {
 
 impl Handle<Position> for PositionCheckOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, PositionCheck>) {
-        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        let cause = context.newest_cause();
         let places = state.feed.entry(position.driver_number);
         if places.len() == PLACES_MAX {
             places.remove(0);

@@ -376,7 +376,7 @@ impl Handle<RaceControlMessage> for PositionsOperator {
         state.close_batch(context);
         state.restart_order_at = Some(date);
         let left_out: Vec<i32> = state.order().filter(|car| !order.contains(car)).collect();
-        let seq = context.causes().last().copied().unwrap_or(context.seq());
+        let seq = context.newest_cause();
         let message = |(place, driver_number)| Message { driver_number, place, date, seq };
         state.reorder((1..).zip(order.into_iter().chain(left_out)).map(message).collect(), false, context);
     }
@@ -384,7 +384,7 @@ impl Handle<RaceControlMessage> for PositionsOperator {
 
 impl Handle<Lap> for PositionsOperator {
     fn apply(&self, state: &mut State, lap: &Lap, context: &mut Context<'_, facts::Position>) {
-        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        let cause = context.newest_cause();
         if context.is_withdrawn() {
             state.road.forget_lap(lap.driver_number, lap.lap_number);
             return;
@@ -402,7 +402,7 @@ impl Handle<Lap> for PositionsOperator {
 
 impl Handle<EstimatedLap> for PositionsOperator {
     fn apply(&self, state: &mut State, lap: &EstimatedLap, context: &mut Context<'_, facts::Position>) {
-        let cause = context.causes().last().copied().unwrap_or(context.seq());
+        let cause = context.newest_cause();
         if let Some(lap_number) = lap.lap_number {
             state.road.take_lap(lap.driver_number, lap_number + 1, lap.ended_at, context.now(), cause);
         }
@@ -413,7 +413,7 @@ impl Handle<Telemetry> for PositionsOperator {
     fn apply(&self, state: &mut State, packet: &Telemetry, context: &mut Context<'_, facts::Position>) {
         state.close_batch_before(context.event_time(), context);
         if state.race.is_race {
-            let cause = context.causes().last().copied().unwrap_or(context.seq());
+            let cause = context.newest_cause();
             state.road.take_telemetry(packet, context.now(), cause);
         }
     }

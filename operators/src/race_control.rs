@@ -31,7 +31,7 @@ use pitwall_schemas::facts::{Flag, MessageKind, PenaltyKind, RaceControlMessage}
 use pitwall_schemas::raw::RaceControl;
 use serde::{Deserialize, Serialize};
 
-use crate::known::AHEAD_OF_ARRIVAL_MAX;
+use crate::known::is_ahead;
 
 mod words;
 
@@ -450,7 +450,7 @@ impl Handle<RaceControl> for RaceControlOperator {
         }
         // A date well after the arrival is an error of the feed.
         let now = context.now();
-        let date = if message.date.since(now) > AHEAD_OF_ARRIVAL_MAX { now } else { message.date };
+        let date = if is_ahead(message.date, now) { now } else { message.date };
         let mut fact = read(message, date, &words, state.messages + 1);
         if state.is_known(message, &fact, &words, self) {
             return;

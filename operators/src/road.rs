@@ -13,7 +13,7 @@ use pitwall_schemas::facts::{Channel, Telemetry};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::AHEAD_OF_ARRIVAL_MAX;
+use crate::known::is_ahead;
 
 /// Fixes kept of each car: two minutes and more, so at racing speed a whole lap of every circuit.
 const FIXES_MAX: usize = 128;
@@ -224,7 +224,7 @@ impl Road {
     pub(crate) fn take_telemetry(&mut self, packet: &Telemetry, now: Micros, cause: u64) {
         let car = self.cars.entry(packet.driver_number);
         // A reading dated well after its arrival would make all later ones stale.
-        for row in packet.samples.iter().filter(|row| row.date.since(now) <= AHEAD_OF_ARRIVAL_MAX) {
+        for row in packet.samples.iter().filter(|row| !is_ahead(row.date, now)) {
             match (packet.channel, row.speed, row.x.zip(row.y)) {
                 (Channel::Location, _, Some((x, y))) => car.go_to(Fix { date: row.date, x, y, cause }),
                 (Channel::CarData, Some(speed), _) => car.turn_wheels(row.date, speed, cause),

@@ -598,7 +598,7 @@ impl Handle<Lap> for StintsOperator {
             reach.take(lap.lap_number, context.now());
             for in_lap in in_laps {
                 is_news |= !car.of_laps.contains_key(&in_lap);
-                car.of_laps.entry(in_lap).or_insert(context.causes().last().copied().unwrap_or(context.seq()));
+                car.of_laps.entry(in_lap).or_insert(context.newest_cause());
             }
             for stint in car.stints.values_mut() {
                 is_news |= stint.early.take().is_some_and(|early| stint.fold(early, reach, context.now()));

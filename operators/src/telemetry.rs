@@ -22,7 +22,7 @@ use pitwall_schemas::raw::{CarData, Location};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::AHEAD_OF_ARRIVAL_MAX;
+use crate::known::is_ahead;
 
 /// Readings kept of each car and channel: some four seconds, more than a packet and its lag.
 const RECENT_MAX: usize = 16;
@@ -114,11 +114,6 @@ fn count<const N: usize>(refused: [bool; N]) -> i32 {
     refused.into_iter().map(i32::from).sum()
 }
 
-/// Whether a sample is dated so long after its arrival that its date must be wrong.
-fn is_ahead(date: Micros, context: &Context<'_, Telemetry>) -> bool {
-    date.since(context.now()) > AHEAD_OF_ARRIVAL_MAX
-}
-
 /// The newest readings of one channel of one car, by date.
 #[derive(Debug, Serialize, Deserialize)]
 struct Recent<T> {
@@ -196,7 +191,7 @@ impl Operator for TelemetryOperator {
 
 impl Handle<CarData> for TelemetryOperator {
     fn apply(&self, state: &mut State, sample: &CarData, context: &mut Context<'_, Telemetry>) {
-        if is_ahead(sample.date, context) {
+        if is_ahead(sample.date, context.now()) {
             return reject_ahead(sample.driver_number, sample.date, context);
         }
         let (reading, refused) = CarReading::of(sample);
@@ -212,7 +207,7 @@ impl Handle<Location> for TelemetryOperator {
         if (sample.x, sample.y, sample.z) == (0, 0, 0) {
             return;
         }
-        if is_ahead(sample.date, context) {
+        if is_ahead(sample.date, context.now()) {
             return reject_ahead(sample.driver_number, sample.date, context);
         }
         let point = [sample.x_reading(), sample.y_reading(), sample.z_reading()];

@@ -653,7 +653,7 @@ impl Handle<Telemetry> for TimingOperator {
         }
         let (driver_number, now) = (packet.driver_number, context.now());
         let car = state.cars.entry(driver_number);
-        let cause = context.causes().last().copied().unwrap_or_else(|| context.seq());
+        let cause = context.newest_cause();
         let has_stopped = car.state == Some(CarState::Stopped);
         match car.presence.take_packet(&packet.samples, cause, now, &self.presence) {
             Heard::Nothing => {}

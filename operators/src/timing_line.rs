@@ -21,7 +21,7 @@ use pitwall_schemas::raw::{Lap, Session};
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
-use crate::known::{AHEAD_OF_ARRIVAL_MAX, in_order};
+use crate::known::{in_order, is_ahead};
 use crate::odometer::Odometer;
 use crate::start_lines::beyond_timing_line_m;
 
@@ -392,7 +392,7 @@ impl Handle<Lap> for TimingLineOperator {
         // Outside races a lap that begins in the pit lane begins anywhere there; lap 1 of a race begins on the grid.
         let begins_elsewhere = if state.is_race { document.lap_number == 1 } else { document.is_pit_out_lap };
         let Some(started_at) = document.date_start.filter(|_| !state.is_settled && !begins_elsewhere) else { return };
-        if started_at.since(context.now()) > AHEAD_OF_ARRIVAL_MAX {
+        if is_ahead(started_at, context.now()) {
             return;
         }
         // A number out of reach is an error of the feed, and the laps after it count all the same.

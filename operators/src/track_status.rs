@@ -33,7 +33,7 @@ use pitwall_schemas::facts::{Flag, MessageKind, SessionState, Status, TrackStatu
 use pitwall_schemas::raw::{Lap, RaceControl};
 use serde::{Deserialize, Serialize};
 
-use crate::known::{AHEAD_OF_ARRIVAL_MAX, Known, Version, in_order};
+use crate::known::{Known, Version, in_order, is_ahead};
 use crate::race_control::{MESSAGE_BYTES_MAX, is_about_another_series, kind, session_status};
 
 /// Highest marshalling sector; the longest circuit has about 30.
@@ -456,11 +456,6 @@ fn change(state: &State, message: &Message<'_>) -> Change {
 
 fn text(message: &RaceControl) -> &str {
     message.message.as_deref().unwrap_or_default()
-}
-
-/// Whether a date lies so far after the arrival `now` that it is an error of the feed.
-const fn is_ahead(date: Micros, now: Micros) -> bool {
-    date.since(now) > AHEAD_OF_ARRIVAL_MAX
 }
 
 /// The sector that a flag is shown in, [`WHOLE_TRACK`] for all of them, `None` for a flag that is shown to one driver.

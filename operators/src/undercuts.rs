@@ -26,6 +26,7 @@ use pitwall_schemas::facts::{
 use serde::{Deserialize, Serialize};
 
 use crate::by_driver::ByDriver;
+use crate::history::{At, keep, newest};
 use crate::known::in_order;
 use crate::pit_stops::{BRAKING_MS, neutralisation};
 
@@ -76,14 +77,6 @@ struct Car {
     gaps: VecDeque<At<Option<i32>>>,
     /// The newest pass through the pit lane taken.
     pass: Option<Pass>,
-}
-
-/// A value from a moment on, and the ledger record that gave it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct At<T> {
-    at: Micros,
-    value: T,
-    cause: u64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -181,23 +174,6 @@ impl Pair {
         context.draft(said).because(&causes).withdrawing(issued).emit();
         self.attempt_number = None;
     }
-}
-
-/// What held at `moment`.
-fn newest<T: Copy>(history: &VecDeque<At<T>>, moment: Micros) -> Option<At<T>> {
-    history.iter().rev().find(|entry| entry.at <= moment).copied()
-}
-
-fn keep<T>(history: &mut VecDeque<At<T>>, entry: At<T>) {
-    if history.len() >= HISTORY_MAX {
-        history.pop_front();
-    }
-    history.push_back(entry);
-}
-
-/// The newest ledger record the event came from.
-fn newest_cause(context: &Context<'_, Undercut>) -> u64 {
-    context.causes().last().copied().unwrap_or(context.seq())
 }
 
 impl State {
@@ -380,15 +356,15 @@ impl Handle<PitStop> for UndercutsOperator {
 impl Handle<Position> for UndercutsOperator {
     fn apply(&self, state: &mut State, position: &Position, context: &mut Context<'_, Undercut>) {
         let value = Place { position: position.position, is_disputed: position.disputed };
-        let (at, cause) = (context.event_time(), newest_cause(context));
-        keep(&mut state.cars.entry(position.driver_number).places, At { at, value, cause });
+        let (at, cause) = (context.event_time(), context.newest_cause());
+        keep(&mut state.cars.entry(position.driver_number).places, At { at, value, cause }, HISTORY_MAX);
     }
 }
 
 impl Handle<Gap> for UndercutsOperator {
     fn apply(&self, state: &mut State, gap: &Gap, context: &mut Context<'_, Undercut>) {
-        let (at, cause) = (context.event_time(), newest_cause(context));
-        keep(&mut state.cars.entry(gap.driver_number).gaps, At { at, value: gap.gap_ms, cause });
+        let (at, cause) = (context.event_time(), context.newest_cause());
+        keep(&mut state.cars.entry(gap.driver_number).gaps, At { at, value: gap.gap_ms, cause }, HISTORY_MAX);
     }
 }
 

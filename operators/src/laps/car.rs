@@ -12,12 +12,10 @@ use super::deletions::Deletion;
 use super::lap_state::{LAP, LapState, SECTOR_1, SECTOR_2, SECTOR_3, Times, times};
 use super::rules::Rules;
 use crate::known::{Known, Version};
+use crate::reach::LAP_MIN;
 
 /// Highest lap number there can be (schema).
 const LAP_MAX: i32 = 200;
-
-/// No car laps faster, µs: the shortest lap of any championship race took 54 s (Sakhir's outer circuit in 2020, f1db).
-const LAP_TIME_MIN: i64 = 45 * Micros::SECOND;
 
 /// How many laps beyond all others a car may be in a race.
 const LAPS_APART_MAX: i64 = 10;
@@ -109,12 +107,12 @@ impl Car {
         start: Option<Micros>,
         now: Micros,
     ) -> bool {
-        let laps_since = |moment: Micros| now.since(moment).max(0) / LAP_TIME_MIN;
+        let laps_since = |moment: Micros| now.since(moment).max(0) / LAP_MIN;
         let is_within = |reach: i64| i64::from(lap_number) <= reach;
         let is_near_others = of_others.is_none_or(|(highest, at)| is_within(i64::from(highest) + LAPS_APART_MAX + laps_since(at)));
         let can_have = self.newest.map_or(is_near_others, |(newest, at)| {
             let began_at = self.laps.get(&newest).and_then(|lap| lap.started_at.value().copied());
-            let by_dates = start.zip(began_at).map_or(0, |(start, began_at)| start.since(began_at) / LAP_TIME_MIN);
+            let by_dates = start.zip(began_at).map_or(0, |(start, began_at)| start.since(began_at) / LAP_MIN);
             let next = i64::from(newest) + 1;
             is_within(next) || (is_near_others && is_within(next + laps_since(at).max(by_dates)))
         });
